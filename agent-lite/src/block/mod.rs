@@ -1,0 +1,428 @@
+//! Records to blocks: one open buffer for each lane, cut by size, by age, or when all open buffers
+//! together pass their budget; cut blocks wait in their lane's queue, in order.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sluice_wire::{Category, Header, Lane as LaneKey, Position, ProducerId, Stream, limits};
+
+use crate::record::{Encoder, Line};
+
+mod compress;
+mod queued;
+
+pub use compress::Compressor;
+pub use queued::{Doubt, Queued};
+
+/// A lane, for as long as the agent runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId(usize);
+
+/// How blocks are formed.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `cluster` in headers.
+    pub cluster: Box<str>,
+    /// `node` in headers.
+    pub node: Box<str>,
+    /// Raw bytes at which a block is cut.
+    pub target_bytes: usize,
+    /// Age of its oldest record at which a block is cut.
+    pub max_age: Duration,
+    /// Raw bytes of all open blocks.
+    pub open_bytes: usize,
+    /// Compressed bytes of all cut blocks that are not decided yet.
+    pub queued_bytes: usize,
+    /// Compressed bytes that one lane may have cut and not decided; a lane may always have two blocks.
+    pub lane_queued_bytes: usize,
+}
+
+/// How far one stream of one source has been put into blocks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Every line of the stream that ends at or before this offset is in a block.
+    pub covered: u64,
+    /// The open block that holds its latest lines, and where in its positions.
+    block: u64,
+    slot: usize,
+}
+
+impl Progress {
+    /// Starts at `covered`.
+    #[must_use]
+    pub fn from(covered: u64) -> Self {
+        Self { covered, ..Self::default() }
+    }
+}
+
+/// Positions in one block before it is cut: below the limit by what one record can add.
+const MAX_POSITIONS: usize = limits::POSITIONS - 64;
+
+/// Content above this is given to a buffer of its own: escaped sixfold it still is below
+/// [`limits::BLOCK_RAW`].
+const LARGE_CONTENT: usize = 32 * 1024;
+
+/// The most content that [`Lanes::push`] takes at once.
+pub const MAX_CONTENT: usize = 160 * 1024;
+
+#[derive(Debug)]
+struct Lane {
+    category: Category,
+    scope: Arc<str>,
+    open: Open,
+    /// Lower than the configured target once a gateway has said `too-large`.
+    target_bytes: usize,
+    queue: VecDeque<Queued>,
+    queued_bytes: usize,
+    /// Blocks at the head of the queue that a request under way carries.
+    in_flight: usize,
+    paused_until: Option<Instant>,
+}
+
+/// A block that still grows.
+#[derive(Debug, Default)]
+struct Open {
+    /// Distinguishes it from all others of this run; 0: none.
+    id: u64,
+    raw: Vec<u8>,
+    records: u32,
+    longest: usize,
+    first_time: i64,
+    last_time: i64,
+    since: Option<Instant>,
+    positions: Vec<Position>,
+}
+
+/// All lanes of the agent.
+#[derive(Debug)]
+pub struct Lanes {
+    settings: Settings,
+    lanes: Vec<Lane>,
+    ids: HashMap<(Category, Arc<str>), LaneId>,
+    encoder: Encoder,
+    compressor: Compressor,
+    blocks: u64,
+    open_bytes: usize,
+    queued_bytes: usize,
+    /// Buffers of cut blocks, kept for the next ones.
+    spare: Vec<Vec<u8>>,
+    cut: Cut,
+}
+
+/// What was cut since it was last asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// Blocks.
+    pub blocks: u64,
+    /// Records.
+    pub records: u64,
+    /// Bytes before compression.
+    pub raw: u64,
+    /// Bytes after it.
+    pub payload: u64,
+}
+
+impl Lanes {
+    /// No lanes yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            lanes: Vec::new(),
+            ids: HashMap::new(),
+            encoder: Encoder::default(),
+            compressor: Compressor::new(),
+            blocks: 0,
+            open_bytes: 0,
+            queued_bytes: 0,
+            spare: Vec::new(),
+            cut: Cut::default(),
+        }
+    }
+
+    /// The lane of a category and namespace (or unit), made where it is new.
+    pub fn lane(&mut self, category: Category, scope: &Arc<str>) -> LaneId {
+        *self.ids.entry((category, scope.clone())).or_insert_with(|| {
+            self.lanes.push(Lane {
+                category,
+                scope: scope.clone(),
+                open: Open::default(),
+                target_bytes: self.settings.target_bytes,
+                queue: VecDeque::new(),
+                queued_bytes: 0,
+                in_flight: 0,
+                paused_until: None,
+            });
+            LaneId(self.lanes.len() - 1)
+        })
+    }
+
+    /// Whether a lane takes records: it is not paused, and neither it nor all lanes together have too
+    /// much cut and undecided. Its sources are not read meanwhile: their files are the buffer.
+    #[must_use]
+    pub fn takes_records(&self, id: LaneId) -> bool {
+        let lane = &self.lanes[id.0];
+        let room = lane.queue.len() < 2 || lane.queued_bytes < self.settings.lane_queued_bytes;
+        lane.paused_until.is_none() && room && self.queued_bytes < self.settings.queued_bytes
+    }
+
+    /// Appends a line's records to its lane. Content is at most [`MAX_CONTENT`] bytes.
+    pub fn push(&mut self, id: LaneId, line: &Line<'_>, now: Instant) {
+        debug_assert!(line.content.len() <= MAX_CONTENT);
+        if line.content.len() > LARGE_CONTENT {
+            self.cut(id);
+        }
+        let lane = &mut self.lanes[id.0];
+        let open = &mut lane.open;
+        if open.since.is_none() {
+            self.blocks += 1;
+            open.id = self.blocks;
+            open.since = Some(now);
+            open.first_time = line.time;
+            open.last_time = line.time;
+            if open.raw.capacity() == 0 {
+                open.raw = self.spare.pop().unwrap_or_default();
+            }
+        }
+        let before = open.raw.len();
+        let records = self.encoder.encode(line, &mut open.raw);
+        let added = &open.raw[before..];
+        let longest = if records == 1 { added.len() - 1 } else { longest_line(added) };
+        open.longest = open.longest.max(longest);
+        open.records += records;
+        open.first_time = open.first_time.min(line.time);
+        open.last_time = open.last_time.max(line.time);
+        self.open_bytes += added.len();
+    }
+
+    /// Notes that the lane's open block has taken `source`'s lines of `stream` up to `end`.
+    pub fn cover(&mut self, id: LaneId, source: u64, stream: Stream, progress: &mut Progress, end: u64) {
+        let open = &mut self.lanes[id.0].open;
+        if progress.block == open.id && open.id != 0 {
+            open.positions[progress.slot].end = end;
+        } else {
+            progress.block = open.id;
+            progress.slot = open.positions.len();
+            open.positions.push(Position { source, stream, start: progress.covered, end });
+        }
+        progress.covered = end;
+    }
+
+    /// Cuts what has reached its size. To be called after each record's [`Lanes::cover`].
+    pub fn cut_if_full(&mut self, id: LaneId) {
+        let lane = &self.lanes[id.0];
+        if lane.open.raw.len() >= lane.target_bytes || lane.open.positions.len() >= MAX_POSITIONS {
+            self.cut(id);
+        } else if self.open_bytes > self.settings.open_bytes {
+            self.cut_largest();
+        }
+    }
+
+    fn cut_largest(&mut self) {
+        let largest = (0..self.lanes.len()).max_by_key(|at| self.lanes[*at].open.raw.len());
+        if let Some(at) = largest {
+            self.cut(LaneId(at));
+        }
+    }
+
+    /// Cuts every lane whose oldest record has reached the age limit, and those past half of it too,
+    /// so that they share a request.
+    pub fn cut_due(&mut self, now: Instant) {
+        let age = |lane: &Lane| lane.open.since.map(|since| now.saturating_duration_since(since));
+        let max_age = self.settings.max_age;
+        if self.lanes.iter().any(|lane| age(lane) >= Some(max_age)) {
+            for at in 0..self.lanes.len() {
+                if age(&self.lanes[at]) >= Some(max_age / 2) {
+                    self.cut(LaneId(at));
+                }
+            }
+        }
+    }
+
+    /// When [`Lanes::cut_due`] has something to do next.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.lanes.iter().filter_map(|lane| lane.open.since).min().map(|since| since + self.settings.max_age)
+    }
+
+    /// Cuts everything: the agent is about to stop.
+    pub fn cut_all(&mut self) {
+        (0..self.lanes.len()).for_each(|at| self.cut(LaneId(at)));
+    }
+
+    fn cut(&mut self, id: LaneId) {
+        let lane = &mut self.lanes[id.0];
+        if lane.open.since.is_none() {
+            return;
+        }
+        let open = std::mem::take(&mut lane.open);
+        self.open_bytes -= open.raw.len();
+        let header = Header {
+            // Producer and number are given when the block is first sent.
+            lane: LaneKey {
+                producer: ProducerId([0; 16]),
+                category: lane.category,
+                scope: (&*lane.scope).into(),
+                split: "".into(),
+            },
+            number: 0,
+            cluster: self.settings.cluster.clone(),
+            node: self.settings.node.clone(),
+            encoding: sluice_wire::Encoding::Zstd,
+            payload_crc: 0,
+            raw_len: length(open.raw.len()),
+            records: open.records,
+            longest: length(open.longest),
+            first_time: open.first_time,
+            last_time: open.last_time,
+            positions: open.positions,
+        };
+        for block in self.compressor.blocks(header, &open.raw) {
+            self.cut.blocks += 1;
+            self.cut.records += u64::from(block.header.records);
+            self.cut.raw += u64::from(block.header.raw_len);
+            self.cut.payload += block.payload.len() as u64;
+            lane.queued_bytes += block.payload.len();
+            self.queued_bytes += block.payload.len();
+            lane.queue.push_back(Queued::new(block));
+        }
+        // As many as are in use at once when every lane is busy; larger ones go.
+        let mut raw = open.raw;
+        raw.clear();
+        if self.spare.len() < 8 && raw.capacity() <= 2 * self.settings.target_bytes {
+            self.spare.push(raw);
+        }
+    }
+
+    /// What was cut since the last call.
+    pub fn take_cut(&mut self) -> Cut {
+        std::mem::take(&mut self.cut)
+    }
+
+    /// Puts a block of an earlier run at the end of its lane's queue, to be sent before anything new.
+    pub fn restore(&mut self, block: Queued) {
+        let key = &block.header.lane;
+        let id = self.lane(key.category, &Arc::from(&*key.scope));
+        let lane = &mut self.lanes[id.0];
+        lane.queued_bytes += block.payload.len();
+        self.queued_bytes += block.payload.len();
+        lane.queue.push_back(block);
+    }
+
+    /// Lanes that may send: something is cut, nothing is under way, and no pause holds.
+    pub fn sendable(&self) -> impl Iterator<Item = LaneId> + '_ {
+        let sendable = |lane: &Lane| !lane.queue.is_empty() && lane.in_flight == 0 && lane.paused_until.is_none();
+        self.lanes.iter().enumerate().filter(move |(_, lane)| sendable(lane)).map(|(at, _)| LaneId(at))
+    }
+
+    /// A lane's cut blocks, oldest first.
+    pub fn queue(&mut self, id: LaneId) -> &mut VecDeque<Queued> {
+        &mut self.lanes[id.0].queue
+    }
+
+    /// Notes that the first `blocks` of the lane's queue are under way.
+    pub fn depart(&mut self, id: LaneId, blocks: usize) {
+        self.lanes[id.0].in_flight = blocks;
+    }
+
+    /// Notes that nothing of the lane is under way any more.
+    pub fn arrive(&mut self, id: LaneId) {
+        self.lanes[id.0].in_flight = 0;
+    }
+
+    /// One of a lane's cut blocks.
+    ///
+    /// # Panics
+    /// Where there is none at `at`.
+    #[must_use]
+    pub fn peek(&self, id: LaneId, at: usize) -> &Queued {
+        &self.lanes[id.0].queue[at]
+    }
+
+    /// Takes a block off the queue: it is decided.
+    pub fn remove(&mut self, id: LaneId, at: usize) -> Option<Queued> {
+        let lane = &mut self.lanes[id.0];
+        let block = lane.queue.remove(at)?;
+        lane.queued_bytes -= block.payload.len();
+        self.queued_bytes -= block.payload.len();
+        Some(block)
+    }
+
+    /// Cuts the block at `at` of the queue into pieces of at most `limit` raw bytes each, and forms
+    /// smaller blocks from now on. Gives how many there are now; 1 where it is one record.
+    pub fn split(&mut self, id: LaneId, at: usize, limit: usize) -> usize {
+        let lane = &mut self.lanes[id.0];
+        lane.target_bytes = lane.target_bytes.min(limit).max(1);
+        let Some(block) = lane.queue.remove(at) else { return 0 };
+        let pieces = self.compressor.split(&block, limit);
+        let before = block.payload.len();
+        let after: usize = pieces.iter().map(|piece| piece.payload.len()).sum();
+        lane.queued_bytes = lane.queued_bytes - before + after;
+        self.queued_bytes = self.queued_bytes - before + after;
+        let count = pieces.len();
+        for (offset, piece) in pieces.into_iter().enumerate() {
+            lane.queue.insert(at + offset, Queued::new(piece));
+        }
+        count
+    }
+
+    /// Holds a lane back until `until`.
+    pub fn pause(&mut self, id: LaneId, until: Instant) {
+        let lane = &mut self.lanes[id.0];
+        lane.paused_until = Some(lane.paused_until.map_or(until, |earlier| earlier.max(until)));
+    }
+
+    /// Lets go the lanes whose pause is over.
+    pub fn resume(&mut self, now: Instant) {
+        for lane in &mut self.lanes {
+            if lane.paused_until.is_some_and(|until| until <= now) {
+                lane.paused_until = None;
+            }
+        }
+    }
+
+    /// When [`Lanes::resume`] has something to do next.
+    #[must_use]
+    pub fn next_resume(&self) -> Option<Instant> {
+        self.lanes.iter().filter_map(|lane| lane.paused_until).min()
+    }
+
+    /// Lanes that are held back.
+    #[must_use]
+    pub fn paused(&self) -> usize {
+        self.lanes.iter().filter(|lane| lane.paused_until.is_some()).count()
+    }
+
+    /// Whether every block is decided and nothing is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open_bytes == 0 && self.lanes.iter().all(|lane| lane.queue.is_empty())
+    }
+
+    /// Raw bytes in open blocks, compressed bytes in cut ones.
+    #[must_use]
+    pub fn held_bytes(&self) -> (usize, usize) {
+        (self.open_bytes, self.queued_bytes)
+    }
+
+    /// Lines in open blocks and in cut ones that are not decided.
+    #[must_use]
+    pub fn held_records(&self) -> u64 {
+        let held = |lane: &Lane| {
+            u64::from(lane.open.records) + lane.queue.iter().map(|block| u64::from(block.header.records)).sum::<u64>()
+        };
+        self.lanes.iter().map(held).sum()
+    }
+}
+
+fn longest_line(lines: &[u8]) -> usize {
+    lines.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap_or(0)
+}
+
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+use super::*;
+use proptest::prelude::*;
+use sluice_wire::payload::{Checker, Depth};
+
+const TIME: &[u8] = b"2025-10-26T10:15:30Z";
+
+fn settings() -> Settings {
+    Settings {
+        cluster: "c".into(),
+        node: "n".into(),
+        target_bytes: 10_000,
+        max_age: Duration::from_secs(1),
+        open_bytes: 40_000,
+        queued_bytes: 1_000_000,
+        lane_queued_bytes: 100_000,
+    }
+}
+
+fn line(content: &[u8]) -> Line<'_> {
+    Line {
+        time_text: TIME,
+        time: sluice_wire::time::parse(TIME).unwrap(),
+        content,
+        common: b",\"cluster\":\"c\"",
+        part: None,
+    }
+}
+
+fn lines_of(block: &Queued) -> Vec<String> {
+    let mut checker = Checker::default();
+    let raw = checker.check(&block.header, &block.payload, Depth::Json).unwrap();
+    String::from_utf8(raw.to_vec()).unwrap().lines().map(str::to_owned).collect()
+}
+
+struct Source {
+    progress: Progress,
+    offset: u64,
+}
+
+impl Source {
+    fn new() -> Self {
+        Self { progress: Progress::default(), offset: 0 }
+    }
+
+    fn push(&mut self, lanes: &mut Lanes, lane: LaneId, content: &[u8], now: Instant) {
+        self.offset += content.len() as u64 + 1;
+        lanes.push(lane, &line(content), now);
+        lanes.cover(lane, 7, Stream::Stdout, &mut self.progress, self.offset);
+        lanes.cut_if_full(lane);
+    }
+}
+
+#[test]
+fn a_block_is_cut_at_its_size_and_covers_what_it_holds() {
+    let (mut lanes, now) = (Lanes::new(settings()), Instant::now());
+    let lane = lanes.lane(Category::Application, &"ns".into());
+    let mut source = Source::new();
+    for _ in 0..300 {
+        source.push(&mut lanes, lane, &[b'x'; 100], now);
+    }
+    lanes.cut_all();
+    let blocks = lanes.queue(lane).clone();
+    assert!(blocks.len() > 3);
+    assert_eq!(blocks.iter().map(|block| lines_of(block).len()).sum::<usize>(), 300);
+    let mut covered = 0;
+    for block in &blocks {
+        assert_eq!(block.header.positions.len(), 1);
+        assert_eq!(block.header.positions[0].start, covered);
+        covered = block.header.positions[0].end;
+    }
+    assert_eq!(covered, source.offset);
+}
+
+#[test]
+fn a_lane_that_is_due_takes_those_past_half_their_age_along() {
+    let (mut lanes, start) = (Lanes::new(settings()), Instant::now());
+    let ids = ["old", "half", "young"].map(|scope| lanes.lane(Category::Application, &scope.into()));
+    for (id, ms) in ids.into_iter().zip([0, 400, 700]) {
+        lanes.push(id, &line(b"x"), start + Duration::from_millis(ms));
+    }
+    lanes.cut_due(start + Duration::from_millis(999));
+    assert!(lanes.sendable().next().is_none());
+    lanes.cut_due(start + Duration::from_millis(1000));
+    assert_eq!(lanes.sendable().collect::<Vec<_>>(), ids[..2]);
+    assert_eq!(lanes.next_due(), Some(start + Duration::from_millis(1700)));
+}
+
+#[test]
+fn past_the_shared_budget_the_largest_is_cut() {
+    let (mut lanes, now) = (Lanes::new(Settings { target_bytes: 100_000, ..settings() }), Instant::now());
+    let small = lanes.lane(Category::Application, &"small".into());
+    let large = lanes.lane(Category::Application, &"large".into());
+    lanes.push(small, &line(b"x"), now);
+    while lanes.queue(large).is_empty() {
+        lanes.push(large, &line(&[b'x'; 500]), now);
+        lanes.cut_if_full(large);
+    }
+    assert!(lanes.queue(small).is_empty());
+    assert!(lanes.held_bytes().0 < 1_000);
+}
+
+#[test]
+fn a_paused_lane_takes_no_records_and_its_neighbours_do() {
+    let (mut lanes, now) = (Lanes::new(settings()), Instant::now());
+    let [a, b] = ["a", "b"].map(|scope| lanes.lane(Category::Application, &scope.into()));
+    lanes.pause(a, now + Duration::from_secs(1));
+    assert!(!lanes.takes_records(a) && lanes.takes_records(b));
+    lanes.resume(now);
+    assert!(!lanes.takes_records(a));
+    lanes.resume(now + Duration::from_secs(1));
+    assert!(lanes.takes_records(a));
+}
+
+#[test]
+fn a_split_keeps_every_line_and_covers_with_its_last_piece() {
+    let (mut lanes, now) = (Lanes::new(settings()), Instant::now());
+    let lane = lanes.lane(Category::Application, &"ns".into());
+    let mut source = Source::new();
+    (0..50).for_each(|n| source.push(&mut lanes, lane, format!("line {n}").as_bytes(), now));
+    lanes.cut_all();
+    let whole = lines_of(&lanes.queue(lane)[0]);
+    let positions = lanes.queue(lane)[0].header.positions.clone();
+
+    let pieces = lanes.split(lane, 0, 500);
+    assert!(pieces > 1);
+    let queue = lanes.queue(lane).clone();
+    assert_eq!(queue.iter().flat_map(lines_of).collect::<Vec<_>>(), whole);
+    assert!(queue.iter().all(|piece| piece.header.raw_len <= 500));
+    assert!(queue.iter().take(pieces - 1).all(|piece| piece.header.positions.is_empty()));
+    assert_eq!(queue[pieces - 1].header.positions, positions);
+    // From now on blocks are formed below the limit.
+    source.push(&mut lanes, lane, &[b'x'; 600], now);
+    assert_eq!(lanes.queue(lane).len(), pieces + 1);
+    // One record cannot be cut.
+    assert_eq!(lanes.split(lane, pieces, 10), 1);
+}
+
+proptest! {
+    /// Whatever is pushed, blocks keep within the wire's limits and a gateway's check passes.
+    #[test]
+    fn every_block_passes_the_gateways_check(contents in prop::collection::vec((any::<u8>(), 0_usize..MAX_CONTENT), 1..12)) {
+        let (mut lanes, now) = (Lanes::new(Settings { target_bytes: 192 * 1024, open_bytes: 6 << 20, ..settings() }), Instant::now());
+        let lane = lanes.lane(Category::Application, &"ns".into());
+        let mut source = Source::new();
+        for (byte, length) in contents {
+            source.push(&mut lanes, lane, &vec![byte; length], now);
+        }
+        lanes.cut_all();
+        for block in lanes.queue(lane).iter() {
+            let mut out = Vec::new();
+            block.write(&mut out).unwrap();
+            prop_assert!(Block::read(&out.into()).is_ok());
+            lines_of(block);
+        }
+    }
+}
+
+use sluice_wire::Block;

@@ -1,0 +1,165 @@
+//! Which log files exist and whose they are.
+//!
+//! inotify says at once where to look; a scan at an interval is the truth. Events are hints: a lost
+//! one costs an interval, never a file. Out of watches, the scan goes on alone, more often.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub mod layout;
+mod watch;
+
+pub use layout::{Container, FileName};
+pub use watch::Hint;
+use watch::Watcher;
+
+/// A container's directory as one look found it.
+#[derive(Debug)]
+pub struct Listing {
+    /// Whose files they are.
+    pub container: Container,
+    /// Log files by attempt, rotated ones before the live one, oldest first.
+    pub files: Vec<Found>,
+}
+
+/// One log file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Attempt, and the suffix of a rotated file.
+    pub name: FileName,
+    /// Where it is at this moment.
+    pub path: PathBuf,
+}
+
+/// Something that could not be looked at; the rest could.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// What.
+    pub path: PathBuf,
+    /// Why.
+    pub error: io::Error,
+}
+
+/// What one look found.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// Containers looked at.
+    pub containers: Vec<Listing>,
+    /// Directories that could not be read.
+    pub unreadable: Vec<Unreadable>,
+    /// Whether everything was looked at: what is not in `containers` is gone.
+    pub whole: bool,
+}
+
+/// Finds the log files of pods below one directory.
+#[derive(Debug)]
+pub struct Discovery {
+    root: PathBuf,
+    watcher: Watcher,
+}
+
+impl Discovery {
+    /// Looks below `root`, the kubelet's `/var/log/pods`.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), watcher: Watcher::new(root) }
+    }
+
+    /// How long to wait between scans: longer where inotify tells of changes.
+    #[must_use]
+    pub fn interval(&self, configured: Duration) -> Duration {
+        if self.watcher.is_complete() { configured } else { configured.min(Duration::from_secs(1)) }
+    }
+
+    /// Directories watched, and whether all could be.
+    #[must_use]
+    pub fn watches(&self) -> (usize, bool) {
+        (self.watcher.count(), self.watcher.is_complete())
+    }
+
+    /// Waits for a hint. Cancel safe.
+    pub async fn hint(&mut self) -> Hint {
+        self.watcher.hint().await
+    }
+
+    /// Looks everywhere.
+    pub fn scan(&mut self) -> Look {
+        let mut look = Look { whole: true, ..Look::default() };
+        self.watcher.begin_sweep();
+        self.watcher.watch(&self.root);
+        for pod in directories(&self.root, &mut look) {
+            self.look_at_pod(&pod, &mut look);
+        }
+        self.watcher.end_sweep();
+        look
+    }
+
+    /// Looks where hints point.
+    pub fn look_at(&mut self, hints: &HashSet<PathBuf>) -> Look {
+        let mut look = Look::default();
+        for path in hints {
+            match path.strip_prefix(&self.root).map(|rest| rest.components().count()) {
+                Ok(0) => {
+                    for pod in directories(&self.root, &mut look) {
+                        if !self.watcher.is_watched(&pod) {
+                            self.look_at_pod(&pod, &mut look);
+                        }
+                    }
+                }
+                Ok(1) => self.look_at_pod(path, &mut look),
+                Ok(2) => {
+                    if let Some(pod) = path.parent().and_then(layout::Pod::of) {
+                        self.look_at_container(&pod, path, &mut look);
+                    }
+                }
+                _ => {}
+            }
+        }
+        look
+    }
+
+    fn look_at_pod(&mut self, path: &Path, look: &mut Look) {
+        let Some(pod) = layout::Pod::of(path) else { return };
+        // Watched before it is listed, so that what comes in between is hinted at.
+        self.watcher.watch(path);
+        for container in directories(path, look) {
+            self.look_at_container(&pod, &container, look);
+        }
+    }
+
+    fn look_at_container(&mut self, pod: &layout::Pod, path: &Path, look: &mut Look) {
+        let Some(container) = pod.container(path) else { return };
+        self.watcher.watch(path);
+        let mut files = Vec::new();
+        for entry in entries(path, look) {
+            if let Some(name) = entry.file_name().to_str().and_then(FileName::parse) {
+                files.push(Found { name, path: entry.path() });
+            }
+        }
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        look.containers.push(Listing { container, files });
+    }
+}
+
+fn entries(path: &Path, look: &mut Look) -> Vec<fs::DirEntry> {
+    let listed = fs::read_dir(path).and_then(Iterator::collect);
+    listed.unwrap_or_else(|error: io::Error| {
+        // Gone since its parent was listed: an everyday race.
+        if error.kind() != io::ErrorKind::NotFound {
+            look.unreadable.push(Unreadable { path: path.to_owned(), error });
+            look.whole = false;
+        }
+        Vec::new()
+    })
+}
+
+/// Directories in `path`; a symlink to one counts (docker keeps its files elsewhere).
+fn directories(path: &Path, look: &mut Look) -> Vec<PathBuf> {
+    entries(path, look).iter().map(fs::DirEntry::path).filter(|path| path.is_dir()).collect()
+}
+
+#[cfg(test)]
+mod tests;

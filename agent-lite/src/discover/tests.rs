@@ -1,0 +1,103 @@
+use super::layout::Age;
+use super::*;
+
+fn name(text: &str) -> Option<FileName> {
+    FileName::parse(text)
+}
+
+#[test]
+fn file_names_of_the_kubelet() {
+    assert_eq!(name("0.log"), Some(FileName { attempt: 0, age: Age::Live }));
+    assert_eq!(
+        name("12.log.20251026-101530"),
+        Some(FileName { attempt: 12, age: Age::Rotated("20251026-101530".into()) })
+    );
+    for other in [
+        "",
+        ".log",
+        "0.log.gz",
+        "0.log.20251026-101530.gz",
+        "0.log.tmp",
+        "0.log.20251026-101530.tmp",
+        "x.log",
+        "+1.log",
+        "0.logs",
+    ] {
+        assert_eq!(name(other), None, "{other}");
+    }
+}
+
+#[test]
+fn rotated_files_come_before_the_live_one_and_attempts_in_order() {
+    let mut names: Vec<_> =
+        ["1.log", "0.log", "0.log.20251026-101532", "1.log.20251026-101540", "0.log.20251026-101530"]
+            .map(|n| name(n).unwrap())
+            .into();
+    names.sort();
+    let order = ["0.log.20251026-101530", "0.log.20251026-101532", "0.log", "1.log.20251026-101540", "1.log"];
+    assert_eq!(names, order.map(|n| name(n).unwrap()));
+}
+
+#[test]
+fn pod_directories() {
+    let pod = layout::Pod::of(Path::new("/var/log/pods/kube-system_etcd-node.example.com_0123abcd")).unwrap();
+    assert_eq!((&*pod.namespace, &*pod.name, &*pod.uid), ("kube-system", "etcd-node.example.com", "0123abcd"));
+    for other in ["x", "a_b", "a__c", "a_b_c_d", "_b_c"] {
+        assert_eq!(layout::Pod::of(Path::new(other)), None, "{other}");
+    }
+}
+
+fn write(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, "x").unwrap();
+}
+
+#[tokio::test]
+async fn a_scan_finds_files_and_goes_on_past_what_it_cannot_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    write(&root.join("ns_pod_uid/app/0.log"));
+    write(&root.join("ns_pod_uid/app/0.log.20251026-101530"));
+    write(&root.join("ns_pod_uid/app/0.log.20251026-101530.gz"));
+    write(&root.join("not-a-pod/app/0.log"));
+    write(&root.join("ns_pod_uid/a-file"));
+    std::os::unix::fs::symlink(root.join("loop"), root.join("loop")).unwrap();
+    std::os::unix::fs::symlink(root.join("ns_pod_uid/circle"), root.join("ns_pod_uid/circle")).unwrap();
+
+    let look = Discovery::new(root).scan();
+    assert!(look.whole);
+    assert_eq!(look.containers.len(), 1);
+    let paths: Vec<_> =
+        look.containers[0].files.iter().map(|file| file.path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(paths, ["0.log.20251026-101530", "0.log"]);
+}
+
+#[tokio::test]
+async fn a_root_that_is_not_there_yet_is_an_empty_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("pods");
+    let mut discovery = Discovery::new(&root);
+    assert!(discovery.scan().containers.is_empty());
+    write(&root.join("ns_pod_uid/app/0.log"));
+    assert_eq!(discovery.scan().containers.len(), 1);
+}
+
+#[tokio::test]
+async fn a_new_pod_is_hinted_at_down_to_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut discovery = Discovery::new(dir.path());
+    discovery.scan();
+    write(&dir.path().join("ns_pod_uid/app/0.log"));
+    // The file may be there before the container's directory is watched: the look itself finds it then.
+    let found = tokio::time::timeout(Duration::from_secs(5), async {
+        loop {
+            if let Hint::Changed(path) = discovery.hint().await {
+                let look = discovery.look_at(&HashSet::from([path]));
+                if let Some(listing) = look.containers.into_iter().find(|listing| !listing.files.is_empty()) {
+                    return listing;
+                }
+            }
+        }
+    });
+    assert_eq!(found.await.unwrap().container.name, "app".into());
+}

@@ -1,0 +1,21 @@
+//! The agent's rooms, in the order in which a line passes them. `pipeline` alone knows them all.
+//!
+//! ```text
+//! discover → tail → parse → record → block → ship ──► gateway
+//!   files    lines   CRI     JSON    lanes    │
+//!              ▲                      ring ◄──┤
+//!              └───── checkpoint ◄── verdict ─┘
+//! ```
+
+pub mod admin;
+pub mod block;
+pub mod checkpoint;
+pub mod config;
+pub mod discover;
+pub mod metrics;
+pub mod parse;
+pub mod pipeline;
+pub mod record;
+pub mod ring;
+pub mod ship;
+pub mod tail;

@@ -1,0 +1,167 @@
+//! Every metric of the agent, by name.
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use sluice_wire::{Block, Reason, Verdict};
+
+/// Handles; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Bytes of log files read.
+    pub read_bytes: IntCounter,
+    /// Logical lines put into blocks.
+    pub read_lines: IntCounter,
+    /// Physical lines that were none of a runtime's.
+    pub torn_lines: IntCounter,
+    /// Their bytes.
+    pub torn_bytes: IntCounter,
+    /// Lines sent in parts.
+    pub long_lines: IntCounter,
+    /// Lines older than the first start wanted.
+    pub too_old_lines: IntCounter,
+    /// Looks at files and directories that failed.
+    pub unreadable: IntCounter,
+    /// Files that became shorter.
+    pub truncated: IntCounter,
+    /// Blocks cut.
+    pub blocks: IntCounter,
+    /// Raw bytes in them.
+    pub raw_bytes: IntCounter,
+    /// Compressed bytes in them.
+    pub payload_bytes: IntCounter,
+    /// Push requests.
+    pub requests: IntCounter,
+    verdicts: IntCounterVec,
+    /// Records stored by a gateway.
+    pub acknowledged_records: IntCounter,
+    acknowledgement_delay: Histogram,
+    /// Blocks whose request had no verdict.
+    pub in_doubt: IntCounter,
+    /// Records that may have been delivered twice.
+    pub possible_duplicates: IntCounter,
+    /// Blocks sent without being in the ring.
+    pub unringed_blocks: IntCounter,
+    /// Records kept as dead letters.
+    pub dead_letters: IntCounter,
+    /// Connections that failed.
+    pub connect_errors: IntCounter,
+    /// Checkpoints that could not be written.
+    pub checkpoint_errors: IntCounter,
+    /// Checkpoints written.
+    pub checkpoints: IntCounter,
+    /// Blocks in the ring.
+    pub ring_blocks: IntGauge,
+    /// Logical logs.
+    pub logs: IntGauge,
+    /// Files held open.
+    pub open_files: IntGauge,
+    /// Bytes on disk that are not read yet.
+    pub unread_bytes: IntGauge,
+    /// Raw bytes in open blocks.
+    pub open_block_bytes: IntGauge,
+    /// Compressed bytes in cut blocks.
+    pub queued_bytes: IntGauge,
+    /// Records in open and cut blocks.
+    pub held_records: IntGauge,
+    /// Lanes held back by a gateway.
+    pub paused_lanes: IntGauge,
+    /// Directories watched by inotify.
+    pub watches: IntGauge,
+    /// 1 where not every directory could be watched.
+    pub scan_only: IntGauge,
+}
+
+impl Metrics {
+    /// Registers them all.
+    ///
+    /// # Errors
+    /// Two of one name: a mistake in this file.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(format!("sluice_agent_{name}_total"), help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
+            let gauge = IntGauge::new(format!("sluice_agent_{name}"), help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let verdicts = IntCounterVec::new(
+            Opts::new("sluice_agent_verdicts_total", "Verdicts of gateways on blocks, by verdict and reason."),
+            &["verdict", "reason"],
+        )?;
+        registry.register(Box::new(verdicts.clone()))?;
+        let acknowledgement_delay = Histogram::with_opts(
+            HistogramOpts::new(
+                "sluice_agent_acknowledgement_delay_seconds",
+                "From the time of a block's oldest record to the gateway's verdict that it is stored.",
+            )
+            .buckets(vec![0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0, 3600.0]),
+        )?;
+        registry.register(Box::new(acknowledgement_delay.clone()))?;
+        Ok(Self {
+            read_bytes: counter("read_bytes", "Bytes of log files read.")?,
+            read_lines: counter("read_lines", "Logical lines put into blocks.")?,
+            torn_lines: counter("torn_lines", "Physical lines stepped over: not a line of a container runtime.")?,
+            torn_bytes: counter("torn_bytes", "Bytes of torn lines.")?,
+            long_lines: counter("long_lines", "Lines longer than a record, sent in numbered parts.")?,
+            too_old_lines: counter("too_old_lines", "Lines older than first_start wanted.")?,
+            unreadable: counter("unreadable", "Looks at files and directories that failed.")?,
+            truncated: counter("truncated_files", "Files that became shorter while they were read.")?,
+            blocks: counter("blocks", "Blocks cut.")?,
+            raw_bytes: counter("block_raw_bytes", "Bytes of blocks before compression.")?,
+            payload_bytes: counter("block_payload_bytes", "Bytes of blocks after compression.")?,
+            requests: counter("requests", "Push requests sent.")?,
+            verdicts,
+            acknowledged_records: counter("acknowledged_records", "Records that a gateway has stored.")?,
+            acknowledgement_delay,
+            in_doubt: counter("in_doubt_blocks", "Blocks whose request had no verdict; sent again as they are.")?,
+            possible_duplicates: counter("possible_duplicate_records", "Records that may have been delivered twice.")?,
+            unringed_blocks: counter("unringed_blocks", "Blocks sent without the ring: at least once.")?,
+            dead_letters: counter("dead_letter_records", "Records that no gateway takes, kept in dead-letters.jsonl.")?,
+            connect_errors: counter("connect_errors", "Connections to gateways that failed.")?,
+            checkpoint_errors: counter("checkpoint_errors", "Checkpoints that could not be written.")?,
+            checkpoints: counter("checkpoints", "Checkpoints written.")?,
+            ring_blocks: gauge("ring_blocks", "Blocks in the in-flight ring.")?,
+            logs: gauge("logs", "Logs followed: container attempts and host files.")?,
+            open_files: gauge("open_files", "Log files held open.")?,
+            unread_bytes: gauge("unread_bytes", "Bytes of log files that are not read yet.")?,
+            open_block_bytes: gauge("open_block_bytes", "Bytes in blocks that still grow.")?,
+            queued_bytes: gauge("queued_bytes", "Compressed bytes in blocks that are not decided yet.")?,
+            held_records: gauge("held_records", "Records in blocks that are not decided yet.")?,
+            paused_lanes: gauge("paused_lanes", "Lanes that a gateway holds back.")?,
+            watches: gauge("inotify_watches", "Directories watched.")?,
+            scan_only: gauge("scan_only", "1 where inotify cannot watch every directory.")?,
+            registry,
+        })
+    }
+
+    /// Counts a verdict.
+    pub fn verdict(&self, verdict: Verdict) {
+        let word = match verdict {
+            Verdict::Accepted => "accepted",
+            Verdict::RetryAfter(..) => "retry-after",
+            Verdict::TooLarge(..) => "too-large",
+            Verdict::Rejected(_) => "rejected",
+            Verdict::Unknown(_) => "unknown",
+        };
+        self.verdicts.with_label_values(&[word, verdict.reason().map_or("", Reason::word)]).inc();
+    }
+
+    /// Counts a block that a gateway has stored.
+    pub fn acknowledged(&self, block: &Block, wall_ns: i64) {
+        self.acknowledged_records.inc_by(block.header.records.into());
+        let delay = wall_ns.saturating_sub(block.header.first_time).max(0);
+        self.acknowledgement_delay.observe(delay as f64 / 1e9);
+    }
+
+    /// In Prometheus' text format.
+    ///
+    /// # Errors
+    /// An inconsistent metric: a mistake in this file.
+    pub fn render(&self) -> prometheus::Result<String> {
+        prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}

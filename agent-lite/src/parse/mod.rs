@@ -1,0 +1,3 @@
+//! Bytes of a log file to the parts of a line: pure, no I/O, no clock.
+
+pub mod cri;

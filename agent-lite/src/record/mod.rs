@@ -1,0 +1,127 @@
+//! A line of an application to a record of the schema (MISSION A6; rules in `docs/wire.md`).
+//!
+//! ```text
+//! {"_time":"…","_msg":"…"  ,"cluster":"…","k8s_pod_name":"…",…,"stream":"stdout"  ,"level":"info"  }\n
+//!  └ of the line ───────┘  └ common: rendered once for each source and stream ─┘  └ spliced in ─┘
+//! ```
+//!
+//! A JSON message's members are copied as they stand, never built into a tree.
+
+use sluice_wire::{limits, record, time};
+
+use members::Members;
+
+pub mod escape;
+mod members;
+
+/// Renders records; keeps its scratch space from one to the next.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    members: Members,
+}
+
+/// What a line looks like to the encoder.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'a> {
+    /// As the runtime wrote it.
+    pub time_text: &'a [u8],
+    /// In nanoseconds since the epoch.
+    pub time: i64,
+    /// What the application wrote, joined.
+    pub content: &'a [u8],
+    /// What all records of this source and stream have in common: `,"cluster":…` as
+    /// [`common`] renders it.
+    pub common: &'a [u8],
+    /// `Some(n)`: this is the nth part (from 1) of a line too long for one record.
+    pub part: Option<u32>,
+}
+
+impl Encoder {
+    /// Appends the record, with its newline. One that does not fit [`limits::LINE`] is appended as
+    /// several, each with its `log_part`. Gives the number of records.
+    pub fn encode(&mut self, line: &Line<'_>, out: &mut Vec<u8>) -> u32 {
+        let text = match simdutf8::basic::from_utf8(line.content) {
+            Ok(text) => std::borrow::Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(line.content),
+        };
+        let start = out.len();
+        if line.part.is_none() && self.members.scan(&text) {
+            self.write_merged(line, &text, out);
+            if out.len() - start <= limits::LINE + 1 {
+                return 1;
+            }
+            out.truncate(start);
+        }
+        // Six bytes at most for one of content.
+        let overhead = 160 + line.common.len();
+        if text.len() * 6 + overhead <= limits::LINE {
+            write_text(line, &text, line.part, out);
+            return 1;
+        }
+        write_parts(line, &text, limits::LINE.saturating_sub(overhead), out)
+    }
+
+    fn write_merged(&self, line: &Line<'_>, text: &str, out: &mut Vec<u8>) {
+        write_time(line, out);
+        match self.members.message(text) {
+            Some(string) => out.extend_from_slice(string.as_bytes()),
+            None => escape::quoted(text, out),
+        }
+        out.extend_from_slice(line.common);
+        self.members.write_rest(text, out);
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+fn write_time(line: &Line<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(record::LINE_START);
+    if line.time_text.last() == Some(&b'Z') {
+        out.extend_from_slice(line.time_text);
+    } else {
+        time::write(line.time, out);
+    }
+    out.extend_from_slice(b"\",\"_msg\":");
+}
+
+fn write_text(line: &Line<'_>, text: &str, part: Option<u32>, out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    write_time(line, out);
+    escape::quoted(text, out);
+    out.extend_from_slice(line.common);
+    if let Some(part) = part {
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, ",\"log_part\":{part}");
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+/// Cuts `text` into parts of at most `room` escaped bytes.
+fn write_parts(line: &Line<'_>, text: &str, room: usize, out: &mut Vec<u8>) -> u32 {
+    let first = line.part.unwrap_or(1);
+    let mut parts = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (head, tail) = rest.split_at(escape::fitting(rest, room));
+        let whole = parts == 0 && tail.is_empty() && line.part.is_none();
+        write_text(line, head, (!whole).then_some(first + parts), out);
+        rest = tail;
+        parts += 1;
+    }
+    parts
+}
+
+/// Renders what all records of a source have in common, in the order given; names are ours and need no
+/// escaping.
+pub fn common<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, value) in fields {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        escape::quoted(value, &mut out);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

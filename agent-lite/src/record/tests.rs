@@ -1,0 +1,210 @@
+use super::*;
+use proptest::prelude::*;
+use serde_json::{Map, Value};
+
+const COMMON: &[u8] = br#","cluster":"infra","k8s_namespace_name":"default","stream":"stdout""#;
+
+fn encode(content: &[u8]) -> Vec<String> {
+    let line = Line {
+        time_text: b"2025-10-26T10:15:30.5Z",
+        time: time::parse(b"2025-10-26T10:15:30.5Z").unwrap(),
+        content,
+        common: COMMON,
+        part: None,
+    };
+    let mut out = Vec::new();
+    let records = Encoder::default().encode(&line, &mut out);
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.ends_with('\n'));
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), records as usize);
+    lines
+}
+
+fn one(content: &str) -> String {
+    let mut lines = encode(content.as_bytes());
+    assert_eq!(lines.len(), 1, "{content}");
+    lines.remove(0)
+}
+
+/// The record without what every record has.
+fn check(content: &str, expected: &str) {
+    let record = one(content);
+    let rest = record.strip_prefix(r#"{"_time":"2025-10-26T10:15:30.5Z","#).unwrap();
+    let common = std::str::from_utf8(COMMON).unwrap();
+    assert!(rest.contains(common), "{record}");
+    assert_eq!(rest.replacen(common, "", 1), format!("{expected}}}"), "{content}");
+}
+
+#[test]
+fn text_becomes_the_message() {
+    check("hello", r#""_msg":"hello""#);
+    check("", r#""_msg":"""#);
+    check("a \"quoted\" \\ tab\t nul\0", r#""_msg":"a \"quoted\" \\ tab\t nul\u0000""#);
+    check("not {json}", r#""_msg":"not {json}""#);
+    check("[1,2]", r#""_msg":"[1,2]""#);
+    check("{\"a\":1", r#""_msg":"{\"a\":1""#);
+    check("{\"a\":1}}", r#""_msg":"{\"a\":1}}""#);
+    check("{\"a\":1} {\"b\":2}", r#""_msg":"{\"a\":1} {\"b\":2}""#);
+    check("{\"a\":01}", r#""_msg":"{\"a\":01}""#);
+    check("{a:1}", r#""_msg":"{a:1}""#);
+}
+
+#[test]
+fn members_of_a_json_message_are_spliced_in() {
+    check(
+        r#"{"message":"hi","level":"info","n":1.50,"o":{"a":[1,2]}}"#,
+        r#""_msg":"hi","level":"info","n":1.50,"o":{"a":[1,2]}"#,
+    );
+    check(r#" { "msg" : "hi" , "a" : null } "#, r#""_msg":"hi","a":null"#);
+    check(r#"{"log":"l","msg":"m","message":"M"}"#, r#""_msg":"M","log":"l","msg":"m""#);
+    check(r#"{"message":7,"msg":"m"}"#, r#""_msg":"m","message":7"#);
+    check(r#"{"a":1}"#, r#""_msg":"{\"a\":1}","a":1"#);
+    check("{}", r#""_msg":"{}""#);
+    check(r#"{"message":"a\nb\"c"}"#, r#""_msg":"a\nb\"c""#);
+}
+
+#[test]
+fn names_that_are_ours_are_renamed() {
+    check(r#"{"msg":"m","k8s_namespace_name":"bank"}"#, r#""_msg":"m","app_k8s_namespace_name":"bank""#);
+    check(
+        r#"{"msg":"m","k8s_labels.app":"x","cluster":{"a":1}}"#,
+        r#""_msg":"m","app_k8s_labels.app":"x","app_cluster":{"a":1}"#,
+    );
+    check(r#"{"_msg":"m","_time":"never","stream":"x"}"#, r#""_msg":"m","app__time":"never","app_stream":"x""#);
+    check(r#"{"_msg":1,"msg":"m"}"#, r#""_msg":"m","app__msg":1"#);
+    // Unescaped it is ours.
+    check(r#"{"msg":"m","\u005ftime":"never"}"#, r#""_msg":"m","app__time":"never""#);
+    check(r#"{"msg":"m","":"empty"}"#, r#""_msg":"m","app_":"empty""#);
+    check(r#"{"msg":"m","a\"b":1}"#, r#""_msg":"m","a\"b":1"#);
+    check(r#"{"\u006dsg":"m"}"#, r#""_msg":"m""#);
+}
+
+#[test]
+fn of_repeated_names_the_last_counts() {
+    check(r#"{"msg":"m","a":1,"b":2,"a":3}"#, r#""_msg":"m","b":2,"a":3"#);
+    check(r#"{"msg":"first","a":1,"msg":"last"}"#, r#""_msg":"last","a":1"#);
+    check(r#"{"msg":"m","cluster":1,"app_cluster":2}"#, r#""_msg":"m","app_cluster":2"#);
+    check(r#"{"msg":"m","app_cluster":2,"cluster":1}"#, r#""_msg":"m","app_cluster":1"#);
+    check(r#"{"msg":"m","\u0061":1,"a":2}"#, r#""_msg":"m","a":2"#);
+    let many = (0..60).map(|n| format!(r#""k{}":{n}"#, n % 30)).collect::<Vec<_>>().join(",");
+    let kept = (30..60).map(|n| format!(r#","k{}":{n}"#, n % 30)).collect::<String>();
+    check(&format!(r#"{{"msg":"m",{many}}}"#), &format!(r#""_msg":"m"{kept}"#));
+}
+
+#[test]
+fn what_a_store_would_drop_stays_text() {
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
+    assert!(!one(&deep).contains(r#""stream":"stdout","a""#));
+    let wide = format!("{{{}}}", (0..1000).map(|n| format!(r#""k{n}":1"#)).collect::<Vec<_>>().join(","));
+    assert!(!one(&wide).contains(r#""stream":"stdout","k0""#));
+    // Brackets in text are no depth.
+    let brackets = format!(r#"{{"msg":"{}"}}"#, "[{".repeat(400));
+    assert!(one(&brackets).contains(r#""_msg":"[{[{"#));
+}
+
+#[test]
+fn what_is_not_utf8_is_replaced() {
+    assert!(encode(b"a\xffb")[0].contains("a\u{fffd}b"));
+}
+
+#[test]
+fn an_offset_becomes_utc() {
+    let text = b"2025-10-26T10:15:30.5+02:00";
+    let line = Line { time_text: text, time: time::parse(text).unwrap(), content: b"x", common: COMMON, part: None };
+    let mut out = Vec::new();
+    Encoder::default().encode(&line, &mut out);
+    assert!(out.starts_with(br#"{"_time":"2025-10-26T08:15:30.500000000Z","#));
+}
+
+#[test]
+fn a_line_over_the_limit_is_cut_into_numbered_parts() {
+    for character in ["x", "\u{1}", "é", "\""] {
+        let content = character.repeat(300 * 1024);
+        let lines = encode(content.as_bytes());
+        assert!(lines.len() > 1);
+        let mut joined = String::new();
+        for (at, line) in lines.iter().enumerate() {
+            assert!(line.len() <= limits::LINE, "{}", line.len());
+            let record: Map<String, Value> = serde_json::from_str(line).unwrap();
+            assert_eq!(record["log_part"], at + 1);
+            joined.push_str(record["_msg"].as_str().unwrap());
+        }
+        assert_eq!(joined, content);
+    }
+}
+
+#[test]
+fn a_text_just_under_the_limit_is_one_record() {
+    let lines = encode("x".repeat(180 * 1024).as_bytes());
+    assert_eq!(lines.len(), 1);
+    assert!(!lines[0].contains("log_part"));
+}
+
+fn json() -> impl Strategy<Value = String> {
+    let name = prop::sample::select(vec![
+        "a",
+        "b",
+        "msg",
+        "message",
+        "_msg",
+        "_time",
+        "cluster",
+        "app_cluster",
+        "k8s_x",
+        "",
+        "\\u0061",
+        "q\\\"",
+    ]);
+    let value = prop::sample::select(vec!["1", "\"s\"", "null", "{\"x\":[1,{}]}", "\"\\u00e9\\n\"", "-1.5e3", "true"]);
+    prop::collection::vec((name, value), 0..30).prop_map(|members| {
+        format!("{{{}}}", members.iter().map(|(n, v)| format!("\"{n}\": {v}")).collect::<Vec<_>>().join(" , "))
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_content_gives_records_a_gateway_takes(content in prop::collection::vec(any::<u8>(), 0..600)) {
+        for line in encode(&content) {
+            let record: Map<String, Value> = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(record["_msg"].as_str().unwrap(), String::from_utf8_lossy(&content));
+        }
+    }
+
+    /// The splice is compared with what a tree would make of it.
+    #[test]
+    fn a_merged_record_has_each_name_once_and_ours_as_we_set_them(content in json()) {
+        let line = one(&content);
+        let record: Map<String, Value> = serde_json::from_str(&line).unwrap();
+        let source: Map<String, Value> = serde_json::from_str(&content).unwrap();
+        prop_assert_eq!(&record["cluster"], "infra");
+        prop_assert_eq!(&record["_time"], "2025-10-26T10:15:30.5Z");
+        // Names in the text, as a store counts them.
+        struct Names(Vec<String>);
+        impl<'de> serde::Deserialize<'de> for Names {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                struct V;
+                impl<'de> serde::de::Visitor<'de> for V {
+                    type Value = Names;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("map") }
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
+                        let mut names = Vec::new();
+                        while let Some((name, _)) = map.next_entry::<String, serde::de::IgnoredAny>()? { names.push(name); }
+                        Ok(Names(names))
+                    }
+                }
+                d.deserialize_map(V)
+            }
+        }
+        let mut names = serde_json::from_str::<Names>(&line).unwrap().0;
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        prop_assert_eq!(names.len(), count, "{}", line);
+        for (name, value) in &source {
+            if !record::is_reserved(name) && !record::MESSAGE_KEYS.contains(&name.as_str()) && !name.starts_with("app_") {
+                prop_assert_eq!(record.get(name), Some(value), "{} in {}", name, line);
+            }
+        }
+    }
+}

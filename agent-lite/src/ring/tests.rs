@@ -1,0 +1,130 @@
+use std::time::Instant;
+
+use sluice_wire::{Category, ProducerId};
+
+use super::*;
+use crate::block::{LaneId, Lanes, Settings};
+use crate::record::Line;
+
+const DOUBT: Doubt = Doubt { journal: JournalId([9; 16]), since_ms: 77 };
+
+fn lanes() -> (Lanes, LaneId) {
+    let mut lanes = Lanes::new(Settings {
+        cluster: "c".into(),
+        node: "n".into(),
+        target_bytes: 1,
+        max_age: std::time::Duration::from_secs(1),
+        open_bytes: 1 << 20,
+        queued_bytes: 1 << 30,
+        lane_queued_bytes: 1 << 30,
+    });
+    let lane = lanes.lane(Category::Application, &"ns".into());
+    (lanes, lane)
+}
+
+/// Blocks of one record each, numbered from 1.
+fn blocks(count: u64) -> Vec<Queued> {
+    let (mut lanes, lane) = lanes();
+    for n in 1..=count {
+        let content = format!("line {n}");
+        let line =
+            Line { time_text: b"2025-10-26T10:15:30Z", time: 0, content: content.as_bytes(), common: b"", part: None };
+        lanes.push(lane, &line, Instant::now());
+        lanes.cut_if_full(lane);
+    }
+    let mut blocks: Vec<Queued> = lanes.queue(lane).drain(..).collect();
+    for (block, number) in blocks.iter_mut().zip(1..) {
+        block.give_number(ProducerId([1; 16]), number).unwrap();
+    }
+    blocks
+}
+
+fn numbers(blocks: &[Queued]) -> Vec<u64> {
+    blocks.iter().map(|block| block.header.number).collect()
+}
+
+fn open(dir: &Path) -> (Ring, Vec<Queued>) {
+    Ring::open(dir, 64 << 20).unwrap()
+}
+
+#[test]
+fn rule_3_what_was_sent_comes_back_byte_for_byte_and_in_doubt() {
+    let dir = tempfile::tempdir().unwrap();
+    let sent = blocks(3);
+    let (mut ring, _) = open(dir.path());
+    ring.keep(sent[..2].iter(), DOUBT).unwrap();
+    ring.keep(sent[2..].iter(), DOUBT).unwrap();
+    drop(ring);
+
+    let (ring, kept) = open(dir.path());
+    assert_eq!(ring.len(), 3);
+    for (sent, kept) in sent.iter().zip(&kept) {
+        assert_eq!((sent.head(), &sent.payload, kept.doubt()), (kept.head(), &kept.payload, Some(DOUBT)));
+    }
+}
+
+#[test]
+fn rule_3_a_number_that_was_refused_is_not_sent_again_beside_its_successor() {
+    let dir = tempfile::tempdir().unwrap();
+    let sent = blocks(2);
+    let (mut ring, _) = open(dir.path());
+    ring.keep(sent[..1].iter(), DOUBT).unwrap();
+    ring.take_back(&[1]).unwrap();
+    ring.keep(sent[1..].iter(), DOUBT).unwrap();
+    drop(ring);
+    assert_eq!(numbers(&open(dir.path()).1), [2]);
+}
+
+#[test]
+fn what_a_checkpoint_covers_leaves_and_its_room_is_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let sent = blocks(400);
+    let (mut ring, _) = Ring::open(dir.path(), 8 << 20).unwrap();
+    let large = Bytes::from(vec![7; 100_000]);
+    for block in &sent {
+        // Far more than fits at once.
+        let frame = Block { header: block.header.clone(), payload: large.clone() };
+        let frame = Queued::in_doubt(frame, DOUBT).unwrap();
+        ring.keep([&frame].into_iter(), DOUBT).unwrap();
+        ring.forget([frame.header.number]);
+    }
+    assert!(ring.is_empty());
+}
+
+#[test]
+fn a_full_ring_says_so_and_keeps_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ring, _) = Ring::open(dir.path(), 8 << 20).unwrap();
+    let payload = Bytes::from(vec![7; 800_000]);
+    let mut kept = 0;
+    for block in blocks(40) {
+        let frame = Queued::in_doubt(Block { header: block.header.clone(), payload: payload.clone() }, DOUBT).unwrap();
+        match ring.keep([&frame].into_iter(), DOUBT) {
+            Ok(()) => kept += 1,
+            Err(error) => assert!(matches!(error, KeepError::Append(_)), "{error}"),
+        }
+    }
+    assert!(kept > 5 && kept < 40);
+    assert_eq!(ring.len(), kept);
+}
+
+#[test]
+fn a_torn_or_foreign_record_costs_itself_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let sent = blocks(2);
+    let (mut ring, _) = open(dir.path());
+    ring.keep(sent[..1].iter(), DOUBT).unwrap();
+    for foreign in [&b""[..], b"\x01", b"\x02nonsense", b"\x01\xff\xff", &[1; 40]] {
+        ring.writer.append(&[foreign]).unwrap();
+    }
+    ring.keep(sent[1..].iter(), DOUBT).unwrap();
+    drop(ring);
+    assert_eq!(numbers(&open(dir.path()).1), [1, 2]);
+}
+
+#[test]
+fn two_agents_do_not_share_a_ring() {
+    let dir = tempfile::tempdir().unwrap();
+    let _ring = open(dir.path());
+    assert!(matches!(Ring::open(dir.path(), 64 << 20), Err(OpenError::Locked { .. })));
+}

@@ -1,0 +1,463 @@
+//! Which blocks go in which request, and what a verdict means for them: the agent's half of "once".
+//!
+//! ```text
+//! lane queue ─► number ─► ring ─► request ─► verdict ─┬ accepted: position advances
+//!      ▲                                              ├ refused for certain: a new number, later or smaller
+//!      └──────────────────────────────────────────────┴ in doubt: the same bytes, first of its lane
+//! ```
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sluice_wire::{JournalId, Reason, Verdict, limits};
+use tokio::task::JoinSet;
+
+use super::backoff::Backoff;
+use super::body::Chunks;
+use super::connection::{ConnectError, Connection, Endpoint, Reply};
+use super::dead_letters::DeadLetters;
+use crate::block::{Doubt, LaneId, Lanes};
+use crate::checkpoint::{Numbers, Positions};
+use crate::metrics::Metrics;
+use crate::ring::Ring;
+
+/// Compressed bytes after which a request is sent off: about 14 MiB of records.
+const REQUEST_BYTES: usize = 1024 * 1024;
+/// Blocks in one request at most.
+const REQUEST_BLOCKS: usize = 256;
+/// How long a lane waits where its block can neither be sent nor be kept as a dead letter.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// How to reach gateways.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Tried in turn.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Connections, each with one request under way.
+    pub connections: usize,
+    /// How long a block in doubt waits for the journal that may hold it.
+    pub in_doubt_max: Duration,
+    /// Bytes of dead letters.
+    pub dead_letter_bytes: u64,
+}
+
+/// Sends what is cut and acts on what comes back.
+#[derive(Debug)]
+pub struct Dispatch {
+    settings: Settings,
+    idle: Vec<Connection>,
+    connecting: JoinSet<Result<Connection, ConnectError>>,
+    pushes: JoinSet<Pushed>,
+    backoff: Backoff,
+    /// No connection is tried before.
+    not_before: Option<Instant>,
+    next_endpoint: usize,
+    /// A gateway could not make out a request's frames: blocks go alone, so that the bad one is found.
+    alone: bool,
+    request_bytes: usize,
+    turn: usize,
+    dead_letters: DeadLetters,
+    ring: Option<Ring>,
+    /// Stored since the last checkpoint.
+    stored: Vec<u64>,
+    metrics: Metrics,
+}
+
+/// A request that came back.
+#[derive(Debug)]
+struct Pushed {
+    connection: Connection,
+    lanes: Vec<(LaneId, usize)>,
+    reply: Reply,
+}
+
+/// Something happened that [`Dispatch::handle`] is to be told of.
+#[derive(Debug)]
+pub struct Happening(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Connected(Result<Connection, ConnectError>),
+    Pushed(Box<Pushed>),
+    MayConnect,
+}
+
+/// What sending and verdicts work on.
+#[derive(Debug)]
+pub struct Desk<'a> {
+    /// Where blocks wait.
+    pub lanes: &'a mut Lanes,
+    /// What is stored.
+    pub positions: &'a mut Positions,
+    /// What blocks are called.
+    pub numbers: &'a mut Numbers,
+    /// Now.
+    pub now: Instant,
+    /// Now, nanoseconds of the epoch.
+    pub wall_ns: i64,
+}
+
+impl Dispatch {
+    /// `ring` is `None` where none can be had: everything is at least once then.
+    #[must_use]
+    pub fn new(settings: Settings, state: &Path, ring: Option<Ring>, metrics: Metrics) -> Self {
+        Self {
+            dead_letters: DeadLetters::new(state, settings.dead_letter_bytes),
+            settings,
+            idle: Vec::new(),
+            connecting: JoinSet::new(),
+            pushes: JoinSet::new(),
+            backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(10)),
+            not_before: None,
+            next_endpoint: 0,
+            alone: false,
+            request_bytes: REQUEST_BYTES,
+            turn: 0,
+            ring,
+            stored: Vec::new(),
+            metrics,
+        }
+    }
+
+    /// Numbers of blocks that were decided since this was last asked: once a checkpoint that covers
+    /// them is durable, [`Dispatch::checkpointed`] is to be told.
+    pub fn take_stored(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.stored)
+    }
+
+    /// The checkpoint that should have covered these numbers was not written; the next one will.
+    pub fn give_back_stored(&mut self, numbers: Vec<u64>) {
+        self.stored.extend(numbers);
+    }
+
+    /// A durable checkpoint covers these numbers.
+    pub fn checkpointed(&mut self, numbers: Vec<u64>) {
+        if let Some(ring) = &mut self.ring {
+            ring.forget(numbers);
+            self.metrics.ring_blocks.set(ring.len() as i64);
+        }
+    }
+
+    /// Blocks in the ring, which a gateway may hold.
+    #[must_use]
+    pub fn in_ring(&self) -> usize {
+        self.ring.as_ref().map_or(0, Ring::len)
+    }
+
+    /// Whether there is a connection, idle or at work.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        !self.idle.is_empty() || !self.pushes.is_empty()
+    }
+
+    /// Sends whatever can be sent now.
+    pub fn send(&mut self, desk: &mut Desk<'_>) {
+        self.idle.retain(Connection::is_open);
+        while let Some(connection) = self.idle.pop() {
+            let lanes = self.choose(&connection, desk);
+            if lanes.is_empty() {
+                self.idle.push(connection);
+                break;
+            }
+            self.launch(connection, lanes, desk);
+        }
+        let wanted = self.idle.is_empty() && desk.lanes.sendable().next().is_some();
+        let connections = self.idle.len() + self.pushes.len() + self.connecting.len();
+        let may = self.not_before.is_none_or(|at| at <= desk.now);
+        if (wanted || connections == 0) && connections < self.settings.connections && self.connecting.is_empty() && may
+        {
+            let endpoint = self.settings.endpoints[self.next_endpoint % self.settings.endpoints.len()].clone();
+            self.connecting.spawn(Connection::open(endpoint));
+        }
+    }
+
+    /// Waits for something to happen. Cancel safe.
+    pub async fn happening(&mut self) -> Happening {
+        let not_before = self.not_before;
+        let kind = tokio::select! {
+            Some(Ok(connected)) = self.connecting.join_next() => Kind::Connected(connected),
+            Some(Ok(pushed)) = self.pushes.join_next() => Kind::Pushed(Box::new(pushed)),
+            () = async { tokio::time::sleep_until(not_before.unwrap_or_else(Instant::now).into()).await },
+                if not_before.is_some() && self.connecting.is_empty() => Kind::MayConnect,
+            else => std::future::pending().await,
+        };
+        Happening(kind)
+    }
+
+    /// Acts on what happened.
+    pub fn handle(&mut self, happening: Happening, desk: &mut Desk<'_>) {
+        match happening.0 {
+            Kind::MayConnect => self.not_before = None,
+            Kind::Connected(Ok(connection)) => {
+                tracing::info!(journal = %connection.journal(), "connected to a gateway");
+                self.not_before = None;
+                self.idle.push(connection);
+            }
+            Kind::Connected(Err(error)) => {
+                let wait = self.fail(desk.now);
+                tracing::warn!(%error, retry_in = ?wait, "no gateway to be reached, holding logs in their files");
+                self.metrics.connect_errors.inc();
+            }
+            Kind::Pushed(pushed) => self.take_reply(*pushed, desk),
+        }
+    }
+
+    fn fail(&mut self, now: Instant) -> Duration {
+        let wait = self.backoff.failed();
+        self.not_before = Some(now + wait);
+        self.next_endpoint += 1;
+        wait
+    }
+
+    /// Chooses what the next request carries: lanes, and how many of their first blocks.
+    fn choose(&mut self, connection: &Connection, desk: &mut Desk<'_>) -> Vec<(LaneId, usize)> {
+        let most_bytes = self.request_bytes.min(connection.limits().request);
+        let most_blocks = if self.alone { 1 } else { REQUEST_BLOCKS.min(connection.limits().blocks) };
+        let sendable: Vec<LaneId> = desk.lanes.sendable().collect();
+        let (mut bytes, mut blocks) = (0, 0);
+        let mut lanes = Vec::new();
+        for turn in 0..sendable.len() {
+            let id = sendable[(self.turn + turn) % sendable.len()];
+            if !self.may_go_to(connection.journal(), id, desk) {
+                continue;
+            }
+            let before = blocks;
+            for queued in desk.lanes.queue(id).iter() {
+                // What the header takes is not known before the block has a number.
+                let size = queued.payload.len() + limits::HEADER;
+                if blocks >= most_blocks || (blocks > 0 && bytes + size > most_bytes) {
+                    break;
+                }
+                bytes += queued.payload.len();
+                blocks += 1;
+            }
+            if blocks > before {
+                lanes.push((id, blocks - before));
+            }
+        }
+        self.turn = self.turn.wrapping_add(1);
+        lanes
+    }
+
+    fn launch(&mut self, mut connection: Connection, lanes: Vec<(LaneId, usize)>, desk: &mut Desk<'_>) {
+        self.give_numbers(&lanes, connection.journal(), desk);
+        let mut frames = Chunks::default();
+        let mut blocks = 0;
+        for (id, taken) in &lanes {
+            for block in desk.lanes.queue(*id).iter().take(*taken) {
+                frames.push(block.head().clone());
+                frames.push(block.payload.clone());
+                blocks += 1;
+            }
+            desk.lanes.depart(*id, *taken);
+        }
+        self.metrics.requests.inc();
+        self.pushes.spawn(async move {
+            let reply = connection.push(frames, blocks).await;
+            Pushed { connection, lanes, reply }
+        });
+    }
+
+    /// A block in doubt goes back to the journal that may hold it, until that has taken too long
+    /// (rule 7); then its lines are sent elsewhere, counted.
+    fn may_go_to(&mut self, journal: JournalId, id: LaneId, desk: &mut Desk<'_>) -> bool {
+        let oldest = i64::try_from(self.settings.in_doubt_max.as_millis()).unwrap_or(i64::MAX);
+        let mut given_up = Vec::new();
+        for block in desk.lanes.queue(id).iter_mut() {
+            let Some(doubt) = block.doubt() else { continue };
+            if doubt.journal == journal {
+                continue;
+            }
+            if desk.wall_ns / 1_000_000 - i64::try_from(doubt.since_ms).unwrap_or(i64::MAX) <= oldest {
+                return false;
+            }
+            self.metrics.possible_duplicates.inc_by(block.header.records.into());
+            given_up.extend(block.renumber());
+        }
+        if !given_up.is_empty() {
+            tracing::warn!(
+                blocks = given_up.len(),
+                "the gateway that may hold these blocks stays away, sending them to another"
+            );
+            self.take_back(&given_up);
+        }
+        true
+    }
+
+    /// Numbers what has none yet, and puts it into the ring before it is sent.
+    fn give_numbers(&mut self, lanes: &[(LaneId, usize)], journal: JournalId, desk: &mut Desk<'_>) {
+        let mut fresh: Vec<(LaneId, usize)> = Vec::new();
+        for (id, taken) in lanes {
+            let mut previous_covers = true;
+            for (at, block) in desk.lanes.queue(*id).iter_mut().enumerate() {
+                // Pieces of a block that was too large have their positions on the last one: they are
+                // kept in the ring together, or a restart would send the first ones twice.
+                if at >= *taken && previous_covers {
+                    break;
+                }
+                previous_covers = !block.header.positions.is_empty();
+                if block.number().is_none() {
+                    let (producer, number) = desk.numbers.take();
+                    if let Err(error) = block.give_number(producer, number) {
+                        // Names come from directories of at most 255 bytes and checked settings.
+                        tracing::error!(%error, "a block's header cannot be written");
+                    }
+                    fresh.push((*id, at));
+                }
+            }
+        }
+        if fresh.is_empty() {
+            return;
+        }
+        let doubt = Doubt { journal, since_ms: u64::try_from(desk.wall_ns / 1_000_000).unwrap_or(0) };
+        let queues = &*desk.lanes;
+        let kept = match &mut self.ring {
+            Some(ring) => {
+                ring.keep(fresh.iter().map(|(id, at)| queues.peek(*id, *at)), doubt).map_err(|error| error.to_string())
+            }
+            None => Err("there is no ring".to_owned()),
+        };
+        match kept {
+            Ok(()) => self.metrics.ring_blocks.set(self.in_ring() as i64),
+            Err(error) => {
+                // Once a request, and rare: the ring is as large as a minute of full speed.
+                tracing::debug!(error, "blocks are sent without the ring: at least once");
+                self.metrics.unringed_blocks.inc_by(fresh.len() as u64);
+            }
+        }
+    }
+
+    fn take_reply(&mut self, pushed: Pushed, desk: &mut Desk<'_>) {
+        let Pushed { connection, lanes, reply } = pushed;
+        let journal = connection.journal();
+        let blocks: usize = lanes.iter().map(|(_, taken)| taken).sum();
+        let verdicts = match reply {
+            Reply::Verdicts(verdicts) => {
+                self.alone = false;
+                verdicts
+            }
+            Reply::ForAll(Verdict::RetryAfter(_, Reason::Framing)) if blocks == 1 => {
+                vec![Verdict::Rejected(Reason::Framing)]
+            }
+            Reply::ForAll(Verdict::RetryAfter(wait, Reason::Framing)) => {
+                self.alone = true;
+                vec![Verdict::RetryAfter(wait, Reason::Framing); blocks]
+            }
+            Reply::ForAll(Verdict::TooLarge(limit, Reason::Request)) if blocks > 1 => {
+                self.request_bytes = (limit as usize / 2).max(1);
+                vec![Verdict::RetryAfter(Duration::ZERO, Reason::Request); blocks]
+            }
+            Reply::ForAll(verdict) => vec![verdict; blocks],
+            Reply::InDoubt(error) => {
+                tracing::warn!(error, blocks, "no verdict from the gateway, the blocks will be sent again as they are");
+                self.metrics.in_doubt.inc_by(blocks as u64);
+                let doubt = Doubt { journal, since_ms: u64::try_from(desk.wall_ns / 1_000_000).unwrap_or(0) };
+                for (id, taken) in lanes {
+                    desk.lanes.queue(id).iter_mut().take(taken).for_each(|block| block.enter_doubt(doubt));
+                    desk.lanes.arrive(id);
+                }
+                self.fail(desk.now);
+                return;
+            }
+        };
+        self.backoff.succeeded();
+        let mut verdicts = verdicts.into_iter();
+        for (id, taken) in lanes {
+            desk.lanes.arrive(id);
+            self.decide(id, verdicts.by_ref().take(taken), journal, desk);
+        }
+        if connection.is_open() {
+            self.idle.push(connection);
+        }
+    }
+
+    /// Acts on the verdicts for the first blocks of a lane, in order.
+    fn decide(&mut self, id: LaneId, verdicts: impl Iterator<Item = Verdict>, journal: JournalId, desk: &mut Desk<'_>) {
+        let mut taken_back = Vec::new();
+        // Where in the queue the verdict's block stands: decided ones leave it.
+        let mut at = 0;
+        for verdict in verdicts {
+            self.metrics.verdict(verdict);
+            let queue = desk.lanes.queue(id);
+            let Some(block) = queue.get_mut(at) else { break };
+            if verdict.is_definite_refusal() && block.doubt().is_none() {
+                // Also those behind it: their numbers would be below the one it gets (rule 4).
+                taken_back.extend(block.renumber());
+            }
+            match verdict {
+                Verdict::Accepted => self.finish(id, at, desk),
+                Verdict::RetryAfter(wait, reason) => {
+                    if reason != Reason::Behind {
+                        // A tenth of jitter, so that a limited fleet does not come back as one.
+                        desk.lanes.pause(id, desk.now + wait.mul_f64(1.0 + 0.1 * rand::random::<f64>()));
+                    }
+                    at += 1;
+                }
+                Verdict::Unknown(_) => {
+                    block
+                        .enter_doubt(Doubt { journal, since_ms: u64::try_from(desk.wall_ns / 1_000_000).unwrap_or(0) });
+                    desk.lanes.pause(id, desk.now + Duration::from_millis(500));
+                    at += 1;
+                }
+                Verdict::TooLarge(limit, reason) => {
+                    if block.doubt().is_some() {
+                        // Only the same bytes may be sent while somebody may hold them.
+                        desk.lanes.pause(id, desk.now + STUCK);
+                        at += 1;
+                    } else {
+                        match desk.lanes.split(id, at, limit as usize) {
+                            1 => at += usize::from(!self.bury(id, at, reason, desk)),
+                            pieces => at += pieces,
+                        }
+                    }
+                }
+                Verdict::Rejected(reason) => at += usize::from(!self.bury(id, at, reason, desk)),
+            }
+        }
+        self.take_back(&taken_back);
+    }
+
+    /// The block is stored: its positions count, and it leaves its queue.
+    fn finish(&mut self, id: LaneId, at: usize, desk: &mut Desk<'_>) {
+        let Some(block) = desk.lanes.remove(id, at) else { return };
+        desk.positions.acknowledge(&block.header.positions);
+        self.stored.extend(block.number());
+        self.metrics.acknowledged(&block, desk.wall_ns);
+    }
+
+    /// Keeps a block as a dead letter; gives `false`, and holds its lane back, where it cannot be kept.
+    fn bury(&mut self, id: LaneId, at: usize, reason: Reason, desk: &mut Desk<'_>) -> bool {
+        let block = desk.lanes.peek(id, at);
+        tracing::error!(
+            namespace = %block.header.lane.scope, records = block.header.records, %reason,
+            "the gateway will never take this block, keeping it as a dead letter"
+        );
+        match self.dead_letters.keep(block, reason.word(), desk.wall_ns) {
+            Ok(()) => {
+                self.metrics.dead_letters.inc_by(block.header.records.into());
+                if let Some(block) = desk.lanes.remove(id, at) {
+                    desk.positions.acknowledge(&block.header.positions);
+                    self.stored.extend(block.number());
+                }
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "a dead letter cannot be kept, holding its lane back");
+                desk.lanes.pause(id, desk.now + STUCK);
+                false
+            }
+        }
+    }
+
+    /// Writes down that these numbers will never be sent again.
+    pub fn take_back(&mut self, numbers: &[u64]) {
+        if let Some(ring) = &mut self.ring
+            && let Err(error) = ring.take_back(numbers)
+        {
+            // After a restart they would be sent beside what replaces them.
+            tracing::warn!(%error, "the ring cannot be written, lines may be repeated after a restart");
+            self.metrics.unringed_blocks.inc_by(numbers.len() as u64);
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Blocks to a gateway, verdicts back.
+
+mod backoff;
+mod body;
+mod connection;
+mod dead_letters;
+mod dispatch;
+mod tls;
+
+pub use connection::Endpoint;
+pub use dispatch::{Desk, Dispatch, Settings};
+pub use tls::TlsFiles;

@@ -1,0 +1,324 @@
+//! Log files to lines, in order, fairly, from where an earlier run left off.
+//!
+//! ```text
+//! Tailer ── Log (a container's attempt, or a host file) ── LogFile, LogFile, … (rotated, then live)
+//!                └ partial line of stdout, of stderr            └ read offset, progress of each stream
+//! ```
+//!
+//! Lines go straight into their lane's open block; nothing is kept here but a partial line.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use sluice_wire::{Category, Stream};
+
+use crate::block::{LaneId, Lanes};
+use crate::discover::{Container, Look};
+
+mod file;
+mod log;
+
+pub use file::source_id;
+use file::{Identity, Opened};
+pub use log::Counts;
+use log::{Format, Log};
+
+/// Read from one log before the next has its turn, bytes.
+const QUANTUM: usize = 256 * 1024;
+/// The buffer that all logs share; the longest physical line that is looked at whole.
+const BUFFER: usize = 256 * 1024;
+
+/// Where a source that is met for the first time is read from, when the agent has never run here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFrom {
+    /// Its first byte.
+    Beginning,
+    /// Its end.
+    End,
+    /// Its first line that is not older, nanoseconds of the epoch.
+    Since(i64),
+}
+
+/// What is said of every record of this node.
+#[derive(Debug, Clone)]
+pub struct Labels {
+    /// `cluster`.
+    pub cluster: String,
+    /// `environment`.
+    pub environment: String,
+    /// `k8s_node_name`.
+    pub node: String,
+}
+
+/// What earlier runs know of a source; by [`source_id`].
+pub trait Known {
+    /// Bytes of `stream` that need not be read again: stored, or in the ring.
+    fn covered(&self, source: u64, stream: Stream) -> u64;
+
+    /// Bytes of `stream` that are stored.
+    fn acknowledged(&self, source: u64, stream: Stream) -> u64;
+}
+
+/// Which log a [`Log`] is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Container(Container, u32),
+    Host(PathBuf),
+}
+
+/// All logs of the node.
+#[derive(Debug)]
+pub struct Tailer {
+    labels: Labels,
+    start: StartFrom,
+    /// Still in the first look of a node's first run: `start` holds for whole files.
+    first_look: bool,
+    logs: Vec<Log>,
+    by_key: HashMap<Key, usize>,
+    buffer: Vec<u8>,
+    /// Whose turn is next.
+    turn: usize,
+    counts: Counts,
+    /// Paths that could not be opened, said once.
+    unreadable: HashSet<PathBuf>,
+}
+
+/// What a pass over all logs came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Bytes that were read.
+    pub bytes: usize,
+    /// Some log has more to read right now.
+    pub more: bool,
+}
+
+impl Tailer {
+    /// No logs yet. `first_run`: nothing is known of this node.
+    #[must_use]
+    pub fn new(labels: Labels, start: StartFrom, first_run: bool) -> Self {
+        Self {
+            labels,
+            start,
+            first_look: first_run,
+            logs: Vec::new(),
+            by_key: HashMap::new(),
+            buffer: vec![0; BUFFER],
+            turn: 0,
+            counts: Counts::default(),
+            unreadable: HashSet::new(),
+        }
+    }
+
+    /// Takes up what a look found: opens new files, follows renames, notes what is gone.
+    pub fn reconcile(&mut self, look: &Look, lanes: &mut Lanes, known: &dyn Known) {
+        for unreadable in &look.unreadable {
+            self.say_unreadable(&unreadable.path, &unreadable.error);
+        }
+        let mut met = HashSet::new();
+        for listing in &look.containers {
+            let mut attempts: Vec<u32> = listing.files.iter().map(|found| found.name.attempt).collect();
+            attempts.dedup();
+            for attempt in attempts {
+                let at = self.container_log(&listing.container, attempt, lanes);
+                met.insert(at);
+                let mut present = Vec::new();
+                for found in listing.files.iter().filter(|found| found.name.attempt == attempt) {
+                    present.extend(self.take_up(at, &found.path, &found.name.age, known));
+                }
+                self.logs[at].keep_only(&present);
+            }
+            self.mark_older_attempts_ended(listing);
+        }
+        let of_listed = |key: &Key| match key {
+            Key::Container(container, _) => {
+                look.whole || look.containers.iter().any(|listing| listing.container == *container)
+            }
+            Key::Host(_) => false,
+        };
+        for (at, log) in self.logs.iter_mut().enumerate() {
+            if !met.contains(&at) && of_listed(&log.key) {
+                log.keep_only(&[]);
+            }
+        }
+        self.first_look &= !look.whole;
+    }
+
+    /// Looks at a host log's path: opens it where it is new or was replaced.
+    pub fn look_at_host_file(&mut self, path: &Path, unit: &Arc<str>, lanes: &mut Lanes, known: &dyn Known) {
+        let key = Key::Host(path.to_owned());
+        let at = match self.by_key.get(&key) {
+            Some(at) => *at,
+            None => {
+                let lane = lanes.lane(Category::Host, unit);
+                let common = self.host_common(unit);
+                self.add(Log::new(key, lane, Format::Plain, common))
+            }
+        };
+        if !path.exists() {
+            return;
+        }
+        let live = crate::discover::layout::Age::Live;
+        if let Some(present) = self.take_up(at, path, &live, known) {
+            self.logs[at].supersede(present);
+        }
+    }
+
+    /// Reads up to a quantum of each log whose lane takes records, starting where the last pass ended.
+    pub fn read(&mut self, lanes: &mut Lanes, now: Instant, wall_ns: i64) -> Pass {
+        let mut pass = Pass::default();
+        let count = self.logs.len();
+        let since = if let StartFrom::Since(since) = self.start { since } else { i64::MIN };
+        let mut reader = log::Reading {
+            buffer: &mut self.buffer,
+            lanes,
+            counts: &mut self.counts,
+            now,
+            wall_ns,
+            since,
+            quantum: QUANTUM,
+        };
+        for turn in 0..count {
+            let log = &mut self.logs[(self.turn + turn) % count];
+            if reader.lanes.takes_records(log.lane) {
+                let read = log.read(&mut reader);
+                pass.bytes += read.bytes;
+                pass.more |= read.more;
+            }
+        }
+        if count > 0 {
+            self.turn = (self.turn + 1) % count;
+        }
+        pass
+    }
+
+    /// Closes what is read, stored and will not grow; forgets what is gone.
+    pub fn clean_up(&mut self, lanes: &mut Lanes, known: &dyn Known, now: Instant, wall_ns: i64) {
+        for log in &mut self.logs {
+            log.clean_up(lanes, known, &mut self.counts, now, wall_ns);
+        }
+        let mut at = 0;
+        while at < self.logs.len() {
+            if self.logs[at].is_over() {
+                let log = self.logs.swap_remove(at);
+                self.by_key.remove(&log.key);
+                if let Some(moved) = self.logs.get(at) {
+                    self.by_key.insert(moved.key.clone(), at);
+                }
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// Every source that exists, with its path: what checkpoints are kept for.
+    pub fn sources(&self) -> impl Iterator<Item = (u64, &Path)> {
+        self.logs.iter().flat_map(Log::sources)
+    }
+
+    /// What was read since the last call.
+    pub fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
+    }
+
+    /// Logs, files held open, and bytes on disk that are not read yet.
+    #[must_use]
+    pub fn totals(&self) -> (usize, usize, u64) {
+        let files = self.logs.iter().map(Log::open_files).sum();
+        let unread = self.logs.iter().map(Log::unread_bytes).sum();
+        (self.logs.len(), files, unread)
+    }
+
+    fn container_log(&mut self, container: &Container, attempt: u32, lanes: &mut Lanes) -> usize {
+        let key = Key::Container(container.clone(), attempt);
+        if let Some(at) = self.by_key.get(&key) {
+            return *at;
+        }
+        let lane: LaneId = lanes.lane(Category::Application, &container.pod.namespace);
+        let common = self.container_common(container, attempt);
+        self.add(Log::new(key, lane, Format::Cri, common))
+    }
+
+    fn add(&mut self, log: Log) -> usize {
+        self.by_key.insert(log.key.clone(), self.logs.len());
+        self.logs.push(log);
+        self.logs.len() - 1
+    }
+
+    /// Opens the file at `path` unless the log has it; gives its identity.
+    fn take_up(
+        &mut self,
+        at: usize,
+        path: &Path,
+        age: &crate::discover::layout::Age,
+        known: &dyn Known,
+    ) -> Option<Identity> {
+        let start = if self.first_look { self.start } else { StartFrom::Beginning };
+        let opened = self.logs[at].take_up(path, age, start, known);
+        match opened {
+            Ok(Opened::Known(identity) | Opened::New(identity)) => {
+                self.unreadable.remove(path);
+                Some(identity)
+            }
+            Ok(Opened::Gone) => None,
+            Err(error) => {
+                self.say_unreadable(path, &error);
+                None
+            }
+        }
+    }
+
+    fn say_unreadable(&mut self, path: &Path, error: &std::io::Error) {
+        self.counts.unreadable += 1;
+        // Once for each path, within a bound: a scan comes by every few seconds.
+        if self.unreadable.len() < 1000 && self.unreadable.insert(path.to_owned()) {
+            tracing::error!(path = %path.display(), %error, "log file cannot be read, going on with the others");
+        }
+    }
+
+    /// A container has one attempt at a time: once N+1 is there, nothing more is written to N.
+    fn mark_older_attempts_ended(&mut self, listing: &crate::discover::Listing) {
+        let Some(newest) = listing.files.iter().map(|found| found.name.attempt).max() else { return };
+        for log in &mut self.logs {
+            if let Key::Container(container, attempt) = &log.key
+                && *container == listing.container
+                && *attempt < newest
+            {
+                log.ended = true;
+            }
+        }
+    }
+
+    fn container_common(&self, container: &Container, attempt: u32) -> [Vec<u8>; 3] {
+        let attempt = attempt.to_string();
+        let render = |stream: &str| {
+            crate::record::common([
+                ("cluster", &*self.labels.cluster),
+                ("environment", &self.labels.environment),
+                ("k8s_namespace_name", &container.pod.namespace),
+                ("k8s_pod_name", &container.pod.name),
+                ("k8s_pod_uid", &container.pod.uid),
+                ("k8s_container_name", &container.name),
+                ("k8s_container_restart_count", &attempt),
+                ("k8s_node_name", &self.labels.node),
+                ("stream", stream),
+            ])
+        };
+        [Vec::new(), render("stdout"), render("stderr")]
+    }
+
+    fn host_common(&self, unit: &str) -> [Vec<u8>; 3] {
+        let common = crate::record::common([
+            ("cluster", &*self.labels.cluster),
+            ("environment", &self.labels.environment),
+            ("k8s_node_name", &self.labels.node),
+            ("log_type", "host"),
+            ("unit", unit),
+        ]);
+        [common, Vec::new(), Vec::new()]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,377 @@
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::time::Duration;
+
+use sluice_wire::payload::{Checker, Depth};
+use tempfile::TempDir;
+
+use super::*;
+use crate::block::Settings;
+use crate::checkpoint::Positions;
+use crate::discover::Discovery;
+
+/// A node: files on disk, an agent's tail over them, and a gateway that stores everything at once.
+struct Node {
+    dir: TempDir,
+    tailer: Tailer,
+    lanes: Lanes,
+    positions: Positions,
+    now: Instant,
+}
+
+impl Node {
+    fn new(start: StartFrom, first_run: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::over(dir, Positions::default(), start, first_run)
+    }
+
+    fn over(dir: TempDir, positions: Positions, start: StartFrom, first_run: bool) -> Self {
+        let labels = Labels { cluster: "c".into(), environment: "e".into(), node: "n".into() };
+        let lanes = Lanes::new(Settings {
+            cluster: "c".into(),
+            node: "n".into(),
+            target_bytes: 192 << 10,
+            max_age: Duration::from_secs(1),
+            open_bytes: 6 << 20,
+            queued_bytes: 1 << 30,
+            lane_queued_bytes: 1 << 30,
+        });
+        Self { dir, tailer: Tailer::new(labels, start, first_run), lanes, positions, now: Instant::now() }
+    }
+
+    /// The agent is killed; a new one comes up with what was stored.
+    fn restart(self) -> Self {
+        Self::over(self.dir, self.positions, StartFrom::Beginning, false)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("ns_pod_uid/app").join(name)
+    }
+
+    fn append(&self, name: &str, text: impl AsRef<[u8]>) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        OpenOptions::new().create(true).append(true).open(self.path(name)).unwrap().write_all(text.as_ref()).unwrap();
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.path(from), self.path(to)).unwrap();
+    }
+
+    fn look(&mut self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inotify_needs_it = runtime.enter();
+        let look = Discovery::new(self.dir.path()).scan();
+        self.tailer.reconcile(&look, &mut self.lanes, &self.positions);
+    }
+
+    fn read(&mut self) {
+        while self.tailer.read(&mut self.lanes, self.now, 1_000).more {}
+    }
+
+    /// Everything that was read and not stored yet, as `stream:message`.
+    fn deliver(&mut self) -> Vec<String> {
+        self.lanes.cut_all();
+        let mut checker = Checker::default();
+        let mut messages = Vec::new();
+        let sendable: Vec<LaneId> = self.lanes.sendable().collect();
+        for id in sendable {
+            while let Some(block) = self.lanes.remove(id, 0) {
+                let raw = checker.check(&block.header, &block.payload, Depth::Json).unwrap();
+                for line in raw.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                    let record: serde_json::Value = serde_json::from_slice(line).unwrap();
+                    let stream = record["stream"].as_str().unwrap_or("host");
+                    messages.push(format!("{stream}:{}", record["_msg"].as_str().unwrap()));
+                }
+                self.positions.acknowledge(&block.header.positions);
+            }
+        }
+        messages
+    }
+
+    fn run(&mut self) -> Vec<String> {
+        self.look();
+        self.read();
+        self.deliver()
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+        self.tailer.clean_up(&mut self.lanes, &self.positions, self.now, 1_000);
+    }
+}
+
+fn line(stream: &str, tag: &str, content: &str) -> String {
+    format!("2025-10-26T10:15:30.1Z {stream} {tag} {content}\n")
+}
+
+fn out(content: &str) -> String {
+    line("stdout", "F", content)
+}
+
+#[test]
+fn lines_of_both_streams_in_order() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("a") + &line("stderr", "F", "b") + &out("c"));
+    assert_eq!(node.run(), ["stdout:a", "stderr:b", "stdout:c"]);
+    node.append("0.log", out("d"));
+    assert_eq!(node.run(), ["stdout:d"]);
+    assert_eq!(node.run(), [""; 0]);
+}
+
+#[test]
+fn a_line_without_its_newline_is_waited_for() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let text = out("whole");
+    let (head, tail) = text.split_at(12);
+    node.append("0.log", head);
+    assert_eq!(node.run(), [""; 0]);
+    node.append("0.log", tail);
+    assert_eq!(node.run(), ["stdout:whole"]);
+}
+
+#[test]
+fn pieces_are_joined_for_each_stream() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", line("stdout", "P", "a1 ") + &line("stderr", "P", "b1 ") + &line("stdout", "P", "a2 "));
+    assert_eq!(node.run(), [""; 0]);
+    node.append("0.log", line("stderr", "F", "b2") + &line("stdout", "F", "a3"));
+    assert_eq!(node.run(), ["stderr:b1 b2", "stdout:a1 a2 a3"]);
+}
+
+#[test]
+fn a_line_cut_by_a_rotation_is_whole() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("before") + &line("stdout", "P", "begun "));
+    assert_eq!(node.run(), ["stdout:before"]);
+    node.rename("0.log", "0.log.20251026-101530");
+    node.append("0.log", line("stdout", "F", "ended") + &out("after"));
+    assert_eq!(node.run(), ["stdout:begun ended", "stdout:after"]);
+}
+
+#[test]
+fn a_restart_between_a_lines_halves_joins_them_again() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("before") + &line("stdout", "P", "begun "));
+    assert_eq!(node.run(), ["stdout:before"]);
+    node.rename("0.log", "0.log.20251026-101530");
+    let mut node = node.restart();
+    node.append("0.log", line("stdout", "F", "ended"));
+    assert_eq!(node.run(), ["stdout:begun ended"]);
+    let mut node = node.restart();
+    assert_eq!(node.run(), [""; 0]);
+}
+
+#[test]
+fn the_streams_of_a_file_advance_apart() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("a") + &line("stderr", "P", "b1 ") + &out("c"));
+    assert_eq!(node.run(), ["stdout:a", "stdout:c"]);
+    // stdout is stored beyond the piece that stderr waits for.
+    let mut node = node.restart();
+    node.append("0.log", line("stderr", "F", "b2"));
+    assert_eq!(node.run(), ["stderr:b1 b2"]);
+}
+
+#[test]
+fn two_rotations_between_two_looks() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("1"));
+    assert_eq!(node.run(), ["stdout:1"]);
+    node.append("0.log", out("2"));
+    node.rename("0.log", "0.log.20251026-101530");
+    node.append("0.log", out("3"));
+    node.rename("0.log", "0.log.20251026-101532");
+    node.append("0.log", out("4"));
+    assert_eq!(node.run(), ["stdout:2", "stdout:3", "stdout:4"]);
+}
+
+#[test]
+fn what_comes_late_into_a_rotated_file_is_read() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("1"));
+    node.rename("0.log", "0.log.20251026-101530");
+    node.append("0.log", out("2"));
+    assert_eq!(node.run(), ["stdout:1", "stdout:2"]);
+    node.append("0.log.20251026-101530", out("late"));
+    node.wait(1);
+    assert_eq!(node.run(), ["stdout:late"]);
+    // Closed by then; a look finds that it grew.
+    node.wait(20);
+    node.append("0.log.20251026-101530", out("very late"));
+    assert_eq!(node.run(), ["stdout:very late"]);
+}
+
+#[test]
+fn a_file_deleted_while_it_is_behind_is_read_to_its_end_and_let_go() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("1"));
+    node.look();
+    fs::remove_file(node.path("0.log")).unwrap();
+    node.look();
+    node.wait(20);
+    assert_eq!(node.tailer.totals().1, 1, "held while something of it is not stored");
+    node.read();
+    node.wait(20);
+    assert_eq!(node.tailer.totals().1, 1, "read is not stored");
+    assert_eq!(node.deliver(), ["stdout:1"]);
+    node.wait(20);
+    assert_eq!(node.tailer.totals(), (0, 0, 0));
+}
+
+#[test]
+fn rotated_files_that_are_stored_are_closed_and_not_read_again() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    for n in 0..5 {
+        node.append("0.log", out(&n.to_string()));
+        node.rename("0.log", &format!("0.log.20251026-10153{n}"));
+    }
+    node.append("0.log", out("live"));
+    assert_eq!(node.run().len(), 6);
+    node.wait(20);
+    assert_eq!(node.tailer.totals().1, 1);
+    assert_eq!(node.run(), [""; 0]);
+    assert_eq!(node.restart().run(), [""; 0]);
+}
+
+#[test]
+fn attempts_are_never_joined_and_last_words_are_a_line() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", line("stdout", "P", "last words"));
+    assert_eq!(node.run(), [""; 0]);
+    node.append("1.log", line("stdout", "F", "new life"));
+    assert_eq!(node.run(), ["stdout:new life"]);
+    node.wait(20);
+    assert_eq!(node.deliver(), ["stdout:last words"]);
+}
+
+#[test]
+fn a_file_with_another_files_name_and_inode_is_told_apart() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("old"));
+    assert_eq!(node.run(), ["stdout:old"]);
+    // The agent is away; the file is replaced by one as long as it.
+    fs::remove_file(node.path("0.log")).unwrap();
+    node.append("0.log", "2025-10-26T11:00:00.1Z stdout F new\n");
+    assert_eq!(node.restart().run(), ["stdout:new"]);
+}
+
+#[test]
+fn copytruncate_begins_anew() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("a long first line") + &out("another"));
+    assert_eq!(node.run().len(), 2);
+    OpenOptions::new().write(true).open(node.path("0.log")).unwrap().set_len(0).unwrap();
+    node.append("0.log", out("x"));
+    node.wait(1);
+    assert_eq!(node.run(), ["stdout:x"]);
+    assert_eq!(node.tailer.take_counts().truncated, 1);
+}
+
+#[test]
+fn first_start_at_the_end_reads_what_comes_then() {
+    let mut node = Node::new(StartFrom::End, true);
+    node.append("0.log", out("old") + "2025-10-26T10:15:30.1Z stdout F cut");
+    assert_eq!(node.run(), [""; 0]);
+    node.append("0.log", "\n".to_owned() + &out("new"));
+    node.append("1.log", out("a new file"));
+    assert_eq!(node.run(), ["stdout:cut", "stdout:new", "stdout:a new file"]);
+}
+
+#[test]
+fn first_start_since_a_moment() {
+    let since = sluice_wire::time::parse(b"2025-10-26T10:15:30Z").unwrap();
+    let mut node = Node::new(StartFrom::Since(since), true);
+    node.append("0.log", "2025-10-26T10:15:29.9Z stdout F old\n".to_owned() + &out("new"));
+    assert_eq!(node.run(), ["stdout:new"]);
+    assert_eq!(node.tailer.take_counts().too_old, 1);
+}
+
+#[test]
+fn bad_input_costs_itself_only() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("1"));
+    node.append("0.log", b"\0\0\0\0\n");
+    node.append("0.log", "torn 2026-03-10T16:03:15.25+08:00 stdout F found\n");
+    node.append("0.log", b"2025-10-26T10:15:30.1Z stdout F bad \xff utf8 \0\n");
+    node.append("0.log", out("2"));
+    node.append("1.log", "");
+    fs::create_dir_all(node.path("2.log")).unwrap();
+    std::os::unix::fs::symlink(node.path("3.log"), node.path("3.log")).unwrap();
+    assert_eq!(node.run(), ["stdout:1", "stdout:found", "stdout:bad \u{fffd} utf8 \0", "stdout:2"]);
+    let counts = node.tailer.take_counts();
+    assert_eq!((counts.torn, counts.unreadable), (2, 2));
+}
+
+#[test]
+fn a_line_of_many_megabytes_passes_in_parts_and_little_memory() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let content = "é".repeat(5 << 20);
+    node.append("0.log", out("before") + &out(&content) + &out("after"));
+    let messages = node.run();
+    assert_eq!(
+        (messages.first().unwrap().as_str(), messages.last().unwrap().as_str()),
+        ("stdout:before", "stdout:after")
+    );
+    let joined: String =
+        messages[1..messages.len() - 1].iter().map(|part| part.strip_prefix("stdout:").unwrap()).collect();
+    assert!(joined == content, "{} of {} bytes", joined.len(), content.len());
+}
+
+#[test]
+fn a_hundred_megabytes_without_newline_or_header_are_stepped_over() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("before"));
+    for _ in 0..100 {
+        node.append("0.log", vec![b'x'; 1 << 20]);
+    }
+    node.append("0.log", "\n".to_owned() + &out("after"));
+    assert_eq!(node.run(), ["stdout:before", "stdout:after"]);
+    assert_eq!(node.tailer.take_counts().torn, 1);
+}
+
+#[test]
+fn an_endless_partial_line_is_bounded_and_whole() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let piece = "x".repeat(16 << 10);
+    for _ in 0..40 {
+        node.append("0.log", line("stdout", "P", &piece));
+    }
+    node.append("0.log", line("stdout", "F", "end"));
+    let messages = node.run();
+    assert!(messages.len() > 3);
+    let joined: String = messages.iter().map(|part| part.strip_prefix("stdout:").unwrap()).collect();
+    assert_eq!(joined.len(), 40 * (16 << 10) + 3);
+}
+
+#[test]
+fn a_log_whose_lane_is_held_back_is_not_read_and_its_neighbour_is() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("held"));
+    let other = node.dir.path().join("other_pod_uid2/app/0.log");
+    fs::create_dir_all(other.parent().unwrap()).unwrap();
+    fs::write(&other, out("free")).unwrap();
+    node.look();
+    let held = node.lanes.lane(Category::Application, &"ns".into());
+    node.lanes.pause(held, node.now + Duration::from_secs(5));
+    node.read();
+    assert_eq!(node.deliver(), ["stdout:free"]);
+    node.lanes.resume(node.now + Duration::from_secs(5));
+    node.read();
+    assert_eq!(node.deliver(), ["stdout:held"]);
+}
+
+#[test]
+fn host_files_are_followed_over_a_rename() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let path = node.dir.path().join("messages");
+    let unit: Arc<str> = "messages".into();
+    fs::write(&path, "one\ntwo\n").unwrap();
+    node.tailer.look_at_host_file(&path, &unit, &mut node.lanes, &node.positions);
+    node.read();
+    assert_eq!(node.deliver(), ["host:one", "host:two"]);
+    fs::rename(&path, path.with_extension("1")).unwrap();
+    fs::write(&path, "three\n").unwrap();
+    node.tailer.look_at_host_file(&path, &unit, &mut node.lanes, &node.positions);
+    node.read();
+    assert_eq!(node.deliver(), ["host:three"]);
+}
