@@ -394,6 +394,12 @@ impl Lanes {
         self.lanes.iter().filter(|lane| lane.paused_until.is_some()).count()
     }
 
+    /// Whether none of a lane's cut blocks waits.
+    #[must_use]
+    pub fn is_lane_empty(&self, id: LaneId) -> bool {
+        self.lanes[id.0].queue.is_empty()
+    }
+
     /// Whether every block is decided and nothing is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -26,6 +26,8 @@ use crate::ring::Ring;
 const REQUEST_BYTES: usize = 1024 * 1024;
 /// Blocks in one request at most.
 const REQUEST_BLOCKS: usize = 256;
+/// Between connections beyond the first.
+const ANOTHER: Duration = Duration::from_millis(500);
 /// How long a lane waits where its block can neither be sent nor be kept as a dead letter.
 const STUCK: Duration = Duration::from_secs(60);
 
@@ -53,8 +55,9 @@ pub struct Dispatch {
     /// No connection is tried before.
     not_before: Option<Instant>,
     next_endpoint: usize,
-    /// A gateway could not make out a request's frames: blocks go alone, so that the bad one is found.
-    alone: bool,
+    /// A gateway could not make out a request's frames: as many blocks as it had go alone, so that the
+    /// bad one is found.
+    alone: usize,
     request_bytes: usize,
     turn: usize,
     dead_letters: DeadLetters,
@@ -111,7 +114,7 @@ impl Dispatch {
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(10)),
             not_before: None,
             next_endpoint: 0,
-            alone: false,
+            alone: 0,
             request_bytes: REQUEST_BYTES,
             turn: 0,
             ring,
@@ -153,23 +156,36 @@ impl Dispatch {
 
     /// Sends whatever can be sent now.
     pub fn send(&mut self, desk: &mut Desk<'_>) {
-        self.idle.retain(Connection::is_open);
-        while let Some(connection) = self.idle.pop() {
+        for connection in std::mem::take(&mut self.idle) {
+            if !connection.is_open() {
+                continue;
+            }
             let lanes = self.choose(&connection, desk);
             if lanes.is_empty() {
                 self.idle.push(connection);
-                break;
+            } else {
+                self.launch(connection, lanes, desk);
             }
-            self.launch(connection, lanes, desk);
         }
-        let wanted = self.idle.is_empty() && desk.lanes.sendable().next().is_some();
-        let connections = self.idle.len() + self.pushes.len() + self.connecting.len();
-        let may = self.not_before.is_none_or(|at| at <= desk.now);
-        if (wanted || connections == 0) && connections < self.settings.connections && self.connecting.is_empty() && may
-        {
-            let endpoint = self.settings.endpoints[self.next_endpoint % self.settings.endpoints.len()].clone();
-            self.connecting.spawn(Connection::open(endpoint));
+        self.connect_if_wanted(desk);
+    }
+
+    /// Connects where there is no connection, or where what waits can go to none that is idle: all are
+    /// at work, or what waits is in doubt at another gateway.
+    fn connect_if_wanted(&mut self, desk: &Desk<'_>) {
+        let connections = self.idle.len() + self.pushes.len();
+        let wanted = connections == 0 || desk.lanes.sendable().next().is_some();
+        if !wanted || !self.connecting.is_empty() || self.not_before.is_some_and(|at| at > desk.now) {
+            return;
         }
+        if connections >= self.settings.connections && self.idle.pop().is_none() {
+            return;
+        }
+        // More than one is a convenience: no hurry, whatever the first ones lead to.
+        self.not_before = (connections > 0).then(|| desk.now + ANOTHER);
+        let endpoint = self.settings.endpoints[self.next_endpoint % self.settings.endpoints.len()].clone();
+        self.next_endpoint += 1;
+        self.connecting.spawn(Connection::open(endpoint));
     }
 
     /// Waits for something to happen. Cancel safe.
@@ -191,7 +207,6 @@ impl Dispatch {
             Kind::MayConnect => self.not_before = None,
             Kind::Connected(Ok(connection)) => {
                 tracing::info!(journal = %connection.journal(), "connected to a gateway");
-                self.not_before = None;
                 self.idle.push(connection);
             }
             Kind::Connected(Err(error)) => {
@@ -206,14 +221,13 @@ impl Dispatch {
     fn fail(&mut self, now: Instant) -> Duration {
         let wait = self.backoff.failed();
         self.not_before = Some(now + wait);
-        self.next_endpoint += 1;
         wait
     }
 
     /// Chooses what the next request carries: lanes, and how many of their first blocks.
     fn choose(&mut self, connection: &Connection, desk: &mut Desk<'_>) -> Vec<(LaneId, usize)> {
         let most_bytes = self.request_bytes.min(connection.limits().request);
-        let most_blocks = if self.alone { 1 } else { REQUEST_BLOCKS.min(connection.limits().blocks) };
+        let most_blocks = if self.alone > 0 { 1 } else { REQUEST_BLOCKS.min(connection.limits().blocks) };
         let sendable: Vec<LaneId> = desk.lanes.sendable().collect();
         let (mut bytes, mut blocks) = (0, 0);
         let mut lanes = Vec::new();
@@ -237,6 +251,7 @@ impl Dispatch {
             }
         }
         self.turn = self.turn.wrapping_add(1);
+        self.alone = self.alone.saturating_sub(blocks);
         lanes
     }
 
@@ -333,15 +348,12 @@ impl Dispatch {
         let journal = connection.journal();
         let blocks: usize = lanes.iter().map(|(_, taken)| taken).sum();
         let verdicts = match reply {
-            Reply::Verdicts(verdicts) => {
-                self.alone = false;
-                verdicts
-            }
+            Reply::Verdicts(verdicts) => verdicts,
             Reply::ForAll(Verdict::RetryAfter(_, Reason::Framing)) if blocks == 1 => {
                 vec![Verdict::Rejected(Reason::Framing)]
             }
             Reply::ForAll(Verdict::RetryAfter(wait, Reason::Framing)) => {
-                self.alone = true;
+                self.alone = blocks;
                 vec![Verdict::RetryAfter(wait, Reason::Framing); blocks]
             }
             Reply::ForAll(Verdict::TooLarge(limit, Reason::Request)) if blocks > 1 => {
@@ -461,3 +473,6 @@ impl Dispatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+# What a developer or a user runs. `make` alone lists it.
+
+PARTS := victoria-logs vmauth
+CARGO := cargo
+export RUSTFLAGS ?= -D warnings
+
+.PHONY: help run test soak bench check fmt clippy doc deny fuzz parts
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+run: ## the main job on this machine, until Ctrl-C: agent, gateway with embedded journal, files; no server needed
+	@deploy/local/run.sh
+
+test: parts ## all tests, against the real VictoriaLogs and vmauth (installed into a cache outside the tree)
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace --all-features
+
+soak: parts ## long fault runs: SEED=… MINUTES=… (default: a random seed, 10 minutes)
+	$(CARGO) build --release --workspace --bins
+	$(CARGO) run --release -p sluice-tests --bin sluice-soak -- --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+bench: ## agent and gateway beside an OpenTelemetry Collector; writes target/bench/latest.json
+	@tests/parts/install.sh otelcol
+	$(CARGO) build --release --workspace --bins
+	$(CARGO) run --release -p sluice-bench -- all
+
+check: fmt clippy doc deny ## what CI checks beside the tests
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+
+doc:
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+
+deny:
+	@tests/parts/install.sh cargo-deny
+	@.ci/deny
+
+fuzz: ## every decoder's fuzz target: SECONDS_EACH=… (default 300); needs a nightly toolchain and cargo-fuzz
+	@.ci/fuzz $(or $(SECONDS_EACH),300)
+
+parts:
+	@tests/parts/install.sh $(PARTS)

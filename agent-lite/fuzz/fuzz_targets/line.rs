@@ -1,0 +1,30 @@
+//! A line of a log file: taken apart, resynchronised, and made a record that a gateway takes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sluice_agent::parse::cri;
+use sluice_agent::record::{Encoder, Line};
+use sluice_wire::{record, time};
+
+fuzz_target!(|line: &[u8]| {
+    let mut times = time::Parser::default();
+    let _ = cri::resynchronise(line, &mut times);
+    let (time, content) = match cri::parse(line, &mut times) {
+        Some(piece) => (piece.time, piece.content),
+        None => (0, line),
+    };
+    if content.len() > 160 * 1024 || content.contains(&b'\n') {
+        return;
+    }
+    let mut out = Vec::new();
+    let line = Line { time_text: b"2025-10-26T10:15:30Z", time, content, common: b",\"cluster\":\"c\"", part: None };
+    let records = Encoder::default().encode(&line, &mut out);
+    let lines: Vec<&[u8]> = out.split_inclusive(|byte| *byte == b'\n').collect();
+    assert_eq!(lines.len(), records as usize);
+    for line in lines {
+        assert!(line.len() <= sluice_wire::limits::LINE + 1);
+        let value: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(line).expect("a record is JSON");
+        assert_eq!(value["cluster"], "c");
+        assert!(value.keys().all(|name| !record::is_reserved(name) || ["_time", "_msg", "cluster", "log_part"].contains(&name.as_str())));
+    }
+});

@@ -1,0 +1,344 @@
+//! The agent's half of "once", against a gateway whose every answer a test chooses: what a real one
+//! cannot be made to say on demand. End to end, real gateways are used (`tests/`).
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use sluice_wire::block::Frames;
+use sluice_wire::{Block, Category, Stream, push};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::block::{Progress, Settings as BlockSettings};
+use crate::record::Line;
+use crate::ring;
+use crate::tail::Known as _;
+
+/// What the gateway says to the next push.
+#[derive(Debug, Clone)]
+enum Say {
+    Verdicts(&'static str),
+    ForAll(u16, &'static str),
+    /// A proxy's answer.
+    Status(u16),
+    Never,
+}
+
+#[derive(Debug, Clone)]
+struct Gateway {
+    journal: JournalId,
+    script: Arc<Mutex<VecDeque<Say>>>,
+    requests: Arc<Mutex<Vec<Bytes>>>,
+}
+
+impl Gateway {
+    async fn start(journal: u8, script: &[Say]) -> (Self, Arc<Endpoint>) {
+        let gateway = Self {
+            journal: JournalId([journal; 16]),
+            script: Arc::new(Mutex::new(script.iter().cloned().collect())),
+            requests: Arc::default(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let app = Router::new().route(push::PATH, get(Self::greet).post(Self::push)).with_state(gateway.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let endpoint = Endpoint {
+            url,
+            tls: None,
+            token_file: None,
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_millis(300),
+        };
+        (gateway, Arc::new(endpoint))
+    }
+
+    async fn greet(State(gateway): State<Self>) -> String {
+        serde_json::to_string(&push::Hello::new(gateway.journal)).unwrap()
+    }
+
+    async fn push(State(gateway): State<Self>, body: Bytes) -> Response {
+        let blocks = Frames::new(body.clone()).count();
+        gateway.requests.lock().unwrap().push(body);
+        let say = gateway.script.lock().unwrap().pop_front();
+        let journal = (push::JOURNAL_HEADER, gateway.journal.to_string());
+        match say {
+            None => ([journal], push::write_verdicts(&vec![Verdict::Accepted; blocks])).into_response(),
+            Some(Say::Verdicts(text)) => ([journal], text).into_response(),
+            Some(Say::ForAll(status, verdict)) => {
+                (StatusCode::from_u16(status).unwrap(), [(push::VERDICT_HEADER, verdict)]).into_response()
+            }
+            Some(Say::Status(status)) => StatusCode::from_u16(status).unwrap().into_response(),
+            Some(Say::Never) => std::future::pending().await,
+        }
+    }
+
+    fn requests(&self) -> Vec<Vec<Block>> {
+        let open = |body: &Bytes| Frames::new(body.clone()).map(|frame| frame.unwrap().open().unwrap()).collect();
+        self.requests.lock().unwrap().iter().map(open).collect()
+    }
+
+    /// Numbers of the blocks in each request.
+    fn numbers(&self) -> Vec<Vec<u64>> {
+        self.requests().iter().map(|blocks| blocks.iter().map(|block| block.header.number).collect()).collect()
+    }
+}
+
+struct Agent {
+    state: TempDir,
+    lanes: Lanes,
+    positions: Positions,
+    numbers: Numbers,
+    dispatch: Dispatch,
+    metrics: Metrics,
+    progress: Progress,
+    end: u64,
+}
+
+const SOURCE: u64 = 7;
+
+impl Agent {
+    fn new(endpoints: &[Arc<Endpoint>], in_doubt_max: Duration) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let metrics = Metrics::new().unwrap();
+        let settings = Settings { endpoints: endpoints.to_vec(), connections: 2, in_doubt_max, dead_letter_bytes: 1 << 20 };
+        let (ring, _) = Ring::open(&ring::directory(state.path()), 64 << 20).unwrap();
+        let mut numbers = Numbers::draw();
+        let positions = Positions::default();
+        numbers.reserved(&crate::checkpoint::Snapshot::take(numbers, &positions, None, false));
+        Self {
+            dispatch: Dispatch::new(settings, state.path(), Some(ring), metrics.clone()),
+            lanes: Lanes::new(BlockSettings {
+                cluster: "c".into(),
+                node: "n".into(),
+                target_bytes: 1 << 20,
+                max_age: Duration::from_secs(1),
+                open_bytes: 6 << 20,
+                queued_bytes: 64 << 20,
+                lane_queued_bytes: 16 << 20,
+            }),
+            positions,
+            numbers,
+            state,
+            metrics,
+            progress: Progress::default(),
+            end: 0,
+        }
+    }
+
+    /// Cuts a block of these lines.
+    fn cut(&mut self, scope: &str, lines: &[&str]) -> LaneId {
+        let id = self.lanes.lane(Category::Application, &scope.into());
+        for content in lines {
+            let line = Line { time_text: b"2025-10-26T10:15:30Z", time: 0, content: content.as_bytes(), common: b"", part: None };
+            self.end += 10;
+            self.lanes.push(id, &line, Instant::now());
+            self.lanes.cover(id, SOURCE, Stream::Stdout, &mut self.progress, self.end);
+        }
+        self.lanes.cut_all();
+        id
+    }
+
+    /// Turns the wheel until `done`, at most for five seconds.
+    async fn until(&mut self, done: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !done(self) {
+            assert!(Instant::now() < deadline, "it never came to that");
+            let now = Instant::now();
+            self.lanes.resume(now);
+            let wall_ns = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos()).unwrap();
+            let Self { lanes, positions, numbers, dispatch, .. } = self;
+            dispatch.send(&mut Desk { lanes, positions, numbers, now, wall_ns });
+            let resume = lanes.next_resume().unwrap_or(deadline).min(now + Duration::from_millis(50));
+            tokio::select! {
+                happening = dispatch.happening() => dispatch.handle(happening, &mut Desk { lanes, positions, numbers, now, wall_ns }),
+                () = tokio::time::sleep_until(resume.into()) => {}
+            }
+        }
+    }
+
+    async fn drain(&mut self) {
+        self.until(|agent| agent.lanes.is_empty()).await;
+    }
+
+    fn stored(&self) -> u64 {
+        self.positions.acknowledged(SOURCE, Stream::Stdout)
+    }
+
+    fn kept_in_ring(self) -> Vec<u64> {
+        let state = self.state;
+        drop(self.dispatch);
+        let (_, kept) = Ring::open(&ring::directory(state.path()), 64 << 20).unwrap();
+        kept.iter().map(|block| block.header.number).collect()
+    }
+}
+
+async fn one_gateway(script: &[Say]) -> (Gateway, Agent) {
+    let (gateway, endpoint) = Gateway::start(1, script).await;
+    (gateway, Agent::new(&[endpoint], Duration::from_secs(3600)))
+}
+
+#[tokio::test]
+async fn an_accepted_block_advances_its_position() {
+    let (gateway, mut agent) = one_gateway(&[]).await;
+    agent.cut("ns", &["a", "b"]);
+    agent.drain().await;
+    assert_eq!((agent.stored(), gateway.requests().len()), (20, 1));
+}
+
+#[tokio::test]
+async fn rule_3_a_block_is_in_the_ring_before_any_verdict() {
+    let (gateway, mut agent) = one_gateway(&[Say::Never]).await;
+    agent.cut("ns", &["a"]);
+    agent.until(|_| !gateway.requests.lock().unwrap().is_empty()).await;
+    let sent = gateway.numbers()[0].clone();
+    assert_eq!(agent.kept_in_ring(), sent);
+}
+
+#[tokio::test]
+async fn rule_3_a_block_stays_in_the_ring_until_a_checkpoint_covers_it() {
+    let (_, mut agent) = one_gateway(&[]).await;
+    agent.cut("ns", &["a"]);
+    agent.drain().await;
+    assert_eq!(agent.dispatch.in_ring(), 1);
+    let stored = agent.dispatch.take_stored();
+    agent.dispatch.checkpointed(stored);
+    assert_eq!(agent.dispatch.in_ring(), 0);
+}
+
+#[tokio::test]
+async fn rule_4_a_refused_block_and_those_behind_it_get_new_numbers() {
+    let script = [Say::Verdicts("retry-after 1 overload\nretry-after 0 behind\n")];
+    let (gateway, mut agent) = one_gateway(&script).await;
+    agent.cut("ns", &["a"]);
+    agent.cut("ns", &["b"]);
+    agent.drain().await;
+    let numbers = gateway.numbers();
+    assert_eq!(numbers.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
+    assert!(numbers[1][0] > numbers[0][1] && numbers[1][1] > numbers[1][0], "{numbers:?}");
+    // Taken back: a restart would not send them beside their successors.
+    let last = numbers[1].clone();
+    assert_eq!(agent.kept_in_ring(), last);
+}
+
+#[tokio::test]
+async fn rule_4_one_request_of_a_lane_at_a_time_and_other_lanes_go_on() {
+    let (gateway, mut agent) = one_gateway(&[Say::Never]).await;
+    let slow = agent.cut("slow", &["a"]);
+    agent.until(|_| !gateway.requests.lock().unwrap().is_empty()).await;
+    agent.cut("slow", &["b"]);
+    let quick = agent.cut("quick", &["c"]);
+    agent.until(|agent| agent.lanes.is_lane_empty(quick)).await;
+    assert_eq!(agent.lanes.queue(slow).len(), 2);
+    let scopes: Vec<String> = gateway.requests().iter().map(|blocks| blocks[0].header.lane.scope.to_string()).collect();
+    assert_eq!(scopes, ["slow", "quick"]);
+}
+
+#[tokio::test]
+async fn rule_4_once_in_doubt_always_in_doubt() {
+    // Silence, then a refusal, then a proxy: the first attempt may still be stored.
+    let script = [Say::Never, Say::Verdicts("retry-after 1 overload\n"), Say::Status(503), Say::Verdicts("unknown journal-failed\n")];
+    let (gateway, mut agent) = one_gateway(&script).await;
+    agent.cut("ns", &["a"]);
+    agent.drain().await;
+    let bodies = gateway.requests.lock().unwrap().clone();
+    assert_eq!(bodies.len(), 5);
+    assert!(bodies.iter().all(|body| *body == bodies[0]), "same bytes, same number");
+    assert_eq!(agent.stored(), 10);
+}
+
+#[tokio::test]
+async fn rule_4_what_is_in_doubt_goes_before_anything_newer_of_its_lane() {
+    let (gateway, mut agent) = one_gateway(&[Say::Status(502)]).await;
+    agent.cut("ns", &["a"]);
+    agent.until(|_| !gateway.requests.lock().unwrap().is_empty()).await;
+    agent.cut("ns", &["b"]);
+    agent.drain().await;
+    let numbers = gateway.numbers();
+    assert_eq!(numbers[1][0], numbers[0][0]);
+    assert!(numbers.concat().windows(2).all(|pair| pair[0] <= pair[1]), "{numbers:?}");
+}
+
+#[tokio::test]
+async fn rule_7_a_block_in_doubt_waits_for_the_journal_that_may_hold_it() {
+    let (first, one) = Gateway::start(1, &[Say::Status(502), Say::Status(502)]).await;
+    let (second, two) = Gateway::start(2, &[]).await;
+    let mut agent = Agent::new(&[one, two], Duration::from_secs(3600));
+    agent.cut("ns", &["a"]);
+    agent.drain().await;
+    assert_eq!(first.numbers().concat(), [first.numbers()[0][0]; 3]);
+    assert!(second.numbers().is_empty(), "it may be stored in the first journal");
+    assert_eq!(agent.metrics.possible_duplicates.get(), 0);
+}
+
+#[tokio::test]
+async fn rule_7_after_in_doubt_max_it_goes_elsewhere_under_a_new_number_and_is_counted() {
+    let (first, one) = Gateway::start(1, &vec![Say::Status(502); 1000]).await;
+    let (second, two) = Gateway::start(2, &[]).await;
+    let mut agent = Agent::new(&[one, two], Duration::from_millis(700));
+    agent.cut("ns", &["a"]);
+    agent.drain().await;
+    assert!(second.numbers()[0][0] > first.numbers()[0][0]);
+    assert_eq!(agent.metrics.possible_duplicates.get(), 1);
+}
+
+#[tokio::test]
+async fn a_block_that_is_too_large_is_cut_and_counts_once_its_last_piece_is_stored() {
+    let script = [Say::Verdicts("too-large 100 burst\n"), Say::Verdicts("accepted\nretry-after 400 limit-bytes\n")];
+    let (gateway, mut agent) = one_gateway(&script).await;
+    agent.cut("ns", &["a", "b", "c", "d"]);
+    agent.until(|_| gateway.requests.lock().unwrap().len() == 2).await;
+    assert_eq!(agent.stored(), 0);
+    agent.drain().await;
+    assert_eq!(agent.stored(), 40);
+    let pieces = &gateway.requests()[1];
+    assert_eq!(pieces.len(), 2);
+    assert!(pieces.iter().all(|piece| piece.header.raw_len <= 100));
+}
+
+#[tokio::test]
+async fn a_record_that_never_fits_and_a_rejected_block_become_dead_letters() {
+    let script = [Say::Verdicts("too-large 10 burst\n"), Say::Verdicts("rejected json\n")];
+    let (_, mut agent) = one_gateway(&script).await;
+    agent.cut("ns", &["too large"]);
+    agent.until(|agent| agent.stored() == 10).await;
+    agent.cut("ns", &["rejected"]);
+    agent.drain().await;
+    assert_eq!(agent.stored(), 20);
+    assert_eq!(agent.metrics.dead_letters.get(), 2);
+    let letters = std::fs::read_to_string(agent.state.path().join("dead-letters.jsonl")).unwrap();
+    let letters: Vec<serde_json::Value> = letters.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&letters[0]["reason"], &letters[1]["reason"]), (&"burst".into(), &"json".into()));
+    assert!(letters[1]["lines"][0].as_str().unwrap().contains("rejected"));
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_made_out_is_sent_block_by_block() {
+    let framing = Say::ForAll(400, "retry-after 0 framing");
+    let (gateway, mut agent) = one_gateway(&[framing.clone(), Say::Verdicts("accepted\n"), framing]).await;
+    for scope in ["a", "b", "c"] {
+        agent.cut(scope, &[scope]);
+    }
+    agent.drain().await;
+    assert_eq!(gateway.requests().iter().map(Vec::len).collect::<Vec<_>>(), [3, 1, 1, 1]);
+    // The one that cannot be made out by itself is a dead letter, the others are stored.
+    assert_eq!(agent.metrics.dead_letters.get(), 1);
+    assert_eq!(agent.metrics.acknowledged_records.get(), 2);
+}
+
+#[tokio::test]
+async fn a_refused_lane_waits_and_its_neighbour_does_not() {
+    let script = [Say::Verdicts("retry-after 60000 limit-bytes\naccepted\n")];
+    let (_, mut agent) = one_gateway(&script).await;
+    let limited = agent.cut("a", &["a"]);
+    let free = agent.cut("b", &["b"]);
+    agent.until(|agent| agent.lanes.is_lane_empty(free)).await;
+    assert_eq!(agent.lanes.queue(limited).len(), 1);
+    assert!(!agent.lanes.takes_records(limited) && agent.lanes.takes_records(free));
+}
