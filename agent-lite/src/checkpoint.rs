@@ -81,7 +81,8 @@ impl Numbers {
     /// Notes that a checkpoint with these numbers is durable.
     pub fn reserved(&mut self, by: &Snapshot) {
         if by.producer == self.producer {
-            self.reserved = self.reserved.max(by.reserved);
+            // Also downwards: what was drawn without a reservation has one from now on.
+            self.reserved = by.reserved;
         }
     }
 }
@@ -112,6 +113,13 @@ impl Positions {
             let end = &mut self.acknowledged.entry(position.source).or_default().ends[position.stream as usize];
             *end = (*end).max(position.end);
         }
+    }
+
+    /// Notes that a stream has nothing to be read again before `end`: what it wrote is stored, and what
+    /// lies beyond is the other stream's.
+    pub fn settle(&mut self, source: u64, stream: Stream, end: u64) {
+        let stored = &mut self.acknowledged.entry(source).or_default().ends[stream as usize];
+        *stored = (*stored).max(end);
     }
 
     /// Adds a block of the ring to what need not be read again. Gives `false`, and adds nothing, where

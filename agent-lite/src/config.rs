@@ -130,7 +130,7 @@ impl Config {
                 queued_bytes: size(queued_bytes.unwrap_or(6 * MIB)),
                 ring_bytes: ring_bytes.unwrap_or(64 * MIB),
                 dead_letter_bytes: dead_letter_bytes.unwrap_or(64 * MIB),
-                poll_interval: poll_interval.unwrap_or(Duration::from_millis(200)),
+                poll_interval: poll_interval.unwrap_or(Duration::from_millis(100)),
                 scan_interval: scan_interval.unwrap_or(Duration::from_secs(10)),
                 drain: drain.unwrap_or(Duration::from_secs(5)),
             })

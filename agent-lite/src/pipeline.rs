@@ -178,6 +178,7 @@ impl Agent {
         let mut next_read = Instant::now();
         let mut next_scan = Instant::now() + self.scan_interval();
         let mut next_housekeeping = Instant::now() + HOUSEKEEPING;
+        let mut held_back = false;
         loop {
             let wake = [
                 Some(next_read),
@@ -208,6 +209,9 @@ impl Agent {
                         wall_ns: wall_ns(),
                     };
                     self.dispatch.handle(happening, &mut desk);
+                    if std::mem::take(&mut held_back) {
+                        next_read = Instant::now();
+                    }
                 }
                 Some(Ok((snapshot, stored, result))) = self.writing.join_next() => self.checkpointed(snapshot, stored, result),
                 hint = hint => match hint {
@@ -232,6 +236,7 @@ impl Agent {
                     self.look_at(&std::mem::take(&mut hints));
                 }
                 let pass = self.tailer.read(&mut self.lanes, now, wall_ns());
+                held_back = pass.held_back;
                 next_read = if pass.more { now } else { now + self.config.poll_interval };
             }
             if now >= next_housekeeping {
@@ -290,6 +295,9 @@ impl Agent {
         self.look_at_host_files();
         self.tailer.clean_up(&mut self.lanes, &self.positions, now, wall_ns());
         self.positions.sight(self.tailer.sources());
+        for (source, stream, end) in self.tailer.settled(&self.positions) {
+            self.positions.settle(source, stream, end);
+        }
         self.count();
         self.begin_checkpoint();
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice_wire::{JournalId, Reason, Verdict, limits};
+use sluice_wire::{JournalId, Reason, Verdict};
 use tokio::task::JoinSet;
 
 use super::backoff::Backoff;
@@ -26,6 +26,10 @@ use crate::ring::Ring;
 const REQUEST_BYTES: usize = 1024 * 1024;
 /// Blocks in one request at most.
 const REQUEST_BLOCKS: usize = 256;
+/// A frame's prelude and header without positions: it is rendered only once the block has a number.
+const HEADER_ABOUT: usize = 24 + 64 + 4 * 256;
+/// A position in it.
+const POSITION: usize = 25;
 /// Between connections beyond the first.
 const ANOTHER: Duration = Duration::from_millis(500);
 /// How long a lane waits where its block can neither be sent nor be kept as a dead letter.
@@ -238,12 +242,11 @@ impl Dispatch {
             }
             let before = blocks;
             for queued in desk.lanes.queue(id).iter() {
-                // What the header takes is not known before the block has a number.
-                let size = queued.payload.len() + limits::HEADER;
+                let size = queued.payload.len() + HEADER_ABOUT + POSITION * queued.header.positions.len();
                 if blocks >= most_blocks || (blocks > 0 && bytes + size > most_bytes) {
                     break;
                 }
-                bytes += queued.payload.len();
+                bytes += size;
                 blocks += 1;
             }
             if blocks > before {

@@ -519,6 +519,28 @@ impl Log {
         self.files.iter().filter(|file| file.source != 0).map(|file| (file.source, file.path.as_path()))
     }
 
+    pub(super) fn settled(&self, known: &dyn Known) -> Vec<(u64, Stream, u64)> {
+        if self.format == Format::Plain {
+            return Vec::new();
+        }
+        let mut settled = Vec::new();
+        for file in self.files.iter().filter(|file| file.source != 0) {
+            let stored = [Stream::Stdout, Stream::Stderr].map(|stream| known.acknowledged(file.source, stream));
+            for (this, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
+                let waits = self.partials[stream as usize]
+                    .as_ref()
+                    .is_some_and(|partial| partial.ends.iter().any(|(source, _)| *source == file.source));
+                let all_stored = stored[this] >= file.progress[stream as usize].covered;
+                // Everything up to what the other stream has stored was read, and all that this one had
+                // in it is stored.
+                if !waits && all_stored && stored[1 - this] > stored[this] {
+                    settled.push((file.source, stream, stored[1 - this]));
+                }
+            }
+        }
+        settled
+    }
+
     pub(super) fn open_files(&self) -> usize {
         self.files.iter().filter(|file| file.file.is_some()).count()
     }

@@ -92,6 +92,9 @@ pub struct Pass {
     pub bytes: usize,
     /// Some log has more to read right now.
     pub more: bool,
+    /// Some log was passed over because its lane takes nothing: worth another pass once a verdict has
+    /// made room.
+    pub held_back: bool,
 }
 
 impl Tailer {
@@ -185,6 +188,8 @@ impl Tailer {
                 let read = log.read(&mut reader);
                 pass.bytes += read.bytes;
                 pass.more |= read.more;
+            } else {
+                pass.held_back = true;
             }
         }
         if count > 0 {
@@ -215,6 +220,13 @@ impl Tailer {
     /// Every source that exists, with its path: what checkpoints are kept for.
     pub fn sources(&self) -> impl Iterator<Item = (u64, &Path)> {
         self.logs.iter().flat_map(Log::sources)
+    }
+
+    /// How far streams are settled that wrote little or nothing: without this a file whose stderr is
+    /// silent would be read from its beginning at each start, to look for it.
+    #[must_use]
+    pub fn settled(&self, known: &dyn Known) -> Vec<(u64, Stream, u64)> {
+        self.logs.iter().flat_map(|log| log.settled(known)).collect()
     }
 
     /// What was read since the last call.

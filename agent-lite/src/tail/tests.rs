@@ -173,6 +173,27 @@ fn the_streams_of_a_file_advance_apart() {
 }
 
 #[test]
+fn a_stream_that_is_silent_is_not_looked_for_again() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", (0..1000).map(|n| out(&n.to_string())).collect::<String>());
+    node.run();
+    for (source, stream, end) in node.tailer.settled(&node.positions) {
+        node.positions.settle(source, stream, end);
+    }
+    let mut node = node.restart();
+    assert_eq!(node.run(), [""; 0]);
+    assert_eq!(node.tailer.take_counts().bytes, 0);
+}
+
+#[test]
+fn a_stream_that_waits_for_the_end_of_a_line_is_not_settled() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", line("stderr", "P", "begun ") + &out("a"));
+    assert_eq!(node.run(), ["stdout:a"]);
+    assert_eq!(node.tailer.settled(&node.positions), []);
+}
+
+#[test]
 fn two_rotations_between_two_looks() {
     let mut node = Node::new(StartFrom::Beginning, true);
     node.append("0.log", out("1"));

@@ -1,0 +1,83 @@
+//! Catching up: the files are there, in the page cache; from the agent's start until their last line is here.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use sluice_harness::{process::Program, sink::Report};
+
+use super::{Bench, Contender, Run};
+use crate::{
+    error::{At as _, Result},
+    measure::Watch,
+    node,
+    outcome::Outcome,
+    progress::Progress,
+};
+
+const CASE: &str = "catch-up";
+const NAMESPACES: u32 = 20;
+const BYTES: u64 = 1_020_000_000;
+const QUICK_BYTES: u64 = 200_000_000;
+
+/// Without a new line for so long it is over, and what is not here is lost.
+const SILENCE: Duration = Duration::from_secs(15);
+const AT_MOST: Duration = Duration::from_secs(300);
+/// For an agent's last words; it has nothing left to send.
+const STOP: Duration = Duration::from_secs(30);
+const POLL_EVERY: Duration = Duration::from_millis(20);
+
+pub(super) async fn run(bench: &Bench, outcomes: &mut Vec<Outcome>) -> Result<()> {
+    let pods = bench.dir.join("catch-up");
+    let bytes = if bench.plan.quick { QUICK_BYTES } else { BYTES };
+    let manifest = node::write_files(&pods, NAMESPACES, bytes)?;
+    let (lines, log_bytes) = (manifest.lines(), manifest.cri_bytes);
+    for contender in bench.contenders() {
+        contender.prepare()?;
+        bench.reset();
+        let state = bench.dir.join(format!("catch-up-{}", contender.name()));
+        let started = Instant::now();
+        let mut program = contender.start(bench.plan.cores, &pods, &state, bench.address)?;
+        let mut watch = Watch::start(&mut program);
+        let (report, last) = wait_for(bench, *contender, &mut program, &mut watch, lines).await;
+        let used = watch.end(&mut program);
+        program.stop(STOP).await?;
+        let seconds = last.duration_since(started).as_secs_f64();
+        outcomes.push(bench.outcome(
+            *contender,
+            CASE,
+            &Run { report: &report, used, written: lines, log_bytes, seconds },
+        ));
+    }
+    fs::remove_dir_all(&pods).at(&pods)?;
+    Ok(())
+}
+
+/// Until all `lines` are here, or no more come. Also gives the moment at which the last one was seen.
+async fn wait_for(
+    bench: &Bench,
+    contender: Contender,
+    program: &mut Program,
+    watch: &mut Watch,
+    lines: u64,
+) -> (Report, Instant) {
+    let mut progress = Progress::of(format!("{} {CASE}", contender.name()));
+    let mut last = Instant::now();
+    let mut seen = 0;
+    loop {
+        let report = bench.sink.report();
+        watch.look(program);
+        let now = Instant::now();
+        if report.distinct > seen {
+            (seen, last) = (report.distinct, now);
+        }
+        let given_up = now - last > SILENCE || watch.elapsed() > AT_MOST || !program.is_running();
+        if seen >= lines || given_up {
+            progress.done(&format!("{seen} of {lines} lines in {:.2} s", watch.elapsed().as_secs_f64()));
+            return (report, last);
+        }
+        progress.say(|| format!("{seen} of {lines} lines"));
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+}

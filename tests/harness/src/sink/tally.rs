@@ -1,0 +1,146 @@
+//! What a sink has received so far.
+
+use std::collections::HashMap;
+
+use memchr::memmem;
+use serde::Serialize;
+
+use crate::{
+    bitset::BitSet,
+    latency::{Latencies, Summary, now_ns},
+    line::{Header, TOKEN, parse_header},
+};
+
+/// One request's lines, found without a lock.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) wire_bytes: u64,
+    pub(crate) body_bytes: u64,
+    pub(crate) records: u64,
+    /// At most one for each record.
+    pub(crate) headers: Vec<Header>,
+}
+
+impl Batch {
+    /// Out of JSON lines. The token needs no escaping, so it stands in them as it was written.
+    pub(crate) fn of_lines(lines: &[u8]) -> Self {
+        let unended = u64::from(lines.last().is_some_and(|byte| *byte != b'\n'));
+        let ends = memchr::memchr_iter(b'\n', lines).count() as u64;
+        let mut batch = Self { body_bytes: lines.len() as u64, records: ends + unended, ..Self::default() };
+        let finder = memmem::Finder::new(TOKEN);
+        let mut rest = lines;
+        while let Some(at) = finder.find(rest) {
+            batch.headers.extend(parse_header(&rest[at..]));
+            // A record that carries the text twice is one record.
+            let Some(end) = memchr::memchr(b'\n', &rest[at..]) else { break };
+            rest = &rest[at + end + 1..];
+        }
+        batch
+    }
+
+    pub(crate) fn of_records<'a>(records: impl Iterator<Item = &'a [u8]>) -> Self {
+        let finder = memmem::Finder::new(TOKEN);
+        let mut batch = Self::default();
+        for record in records {
+            batch.records += 1;
+            batch.body_bytes += record.len() as u64;
+            batch.headers.extend(finder.find(record).and_then(|at| parse_header(&record[at..])));
+        }
+        batch
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    requests: u64,
+    refused: u64,
+    wire_bytes: u64,
+    body_bytes: u64,
+    records: u64,
+    numbered: u64,
+    duplicates: u64,
+    /// By run and source; by stream.
+    seen: HashMap<(u32, u32), [Seen; 2]>,
+    latencies: Latencies,
+    first_ns: Option<u64>,
+    last_ns: u64,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    numbers: BitSet,
+    /// One more than the highest.
+    end: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, batch: &Batch, received_ns: u64) {
+        self.requests += 1;
+        self.wire_bytes += batch.wire_bytes;
+        self.body_bytes += batch.body_bytes;
+        self.records += batch.records;
+        self.numbered += batch.headers.len() as u64;
+        for header in &batch.headers {
+            let id = header.id;
+            let seen = &mut self.seen.entry((id.run, id.source)).or_default()[id.stream.index()];
+            seen.end = seen.end.max(id.seq + 1);
+            if seen.numbers.insert(id.seq) {
+                self.latencies.record(header.written_ns, received_ns);
+            } else {
+                self.duplicates += 1;
+            }
+        }
+        self.first_ns.get_or_insert(received_ns);
+        self.last_ns = now_ns();
+    }
+
+    pub(crate) fn refuse(&mut self) {
+        self.refused += 1;
+    }
+
+    #[allow(clippy::cast_precision_loss)] // counts and durations of a benchmark
+    pub(crate) fn report(&self) -> Report {
+        let streams = || self.seen.values().flatten();
+        let distinct = streams().map(|seen| seen.numbers.len()).sum();
+        let seconds = self.first_ns.map_or(0.0, |first| self.last_ns.saturating_sub(first) as f64 / 1e9);
+        Report {
+            requests: self.requests,
+            refused: self.refused,
+            wire_bytes: self.wire_bytes,
+            body_bytes: self.body_bytes,
+            records: self.records,
+            numbered: self.numbered,
+            distinct,
+            duplicates: self.duplicates,
+            missing: streams().map(|seen| seen.end - seen.numbers.len()).sum(),
+            sources: self.seen.len(),
+            seconds,
+            records_per_second: if seconds > 0.0 { self.records as f64 / seconds } else { 0.0 },
+            latency: self.latencies.summary(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    pub requests: u64,
+    /// Bodies that could not be read.
+    pub refused: u64,
+    /// As they came over the connection, without HTTP's headers.
+    pub wire_bytes: u64,
+    /// Decompressed.
+    pub body_bytes: u64,
+    pub records: u64,
+    /// Records with a line of `sluice-verify write`.
+    pub numbered: u64,
+    /// Different lines among these.
+    pub distinct: u64,
+    pub duplicates: u64,
+    /// Lines below the highest number of their source and stream that did not come.
+    pub missing: u64,
+    pub sources: usize,
+    /// From the first request to the end of the last.
+    pub seconds: f64,
+    pub records_per_second: f64,
+    pub latency: Summary,
+}
