@@ -28,7 +28,7 @@ fi
 
 cat >"$dir/gateway.yaml" <<Y
 push: {address: "127.0.0.1:$push"}
-admin: {address: "127.0.0.1:$gateway_admin"}
+admin: 127.0.0.1:$gateway_admin
 journal: {directory: $dir/journal, max_bytes: 1GiB}
 destinations:
   - name: files
@@ -89,7 +89,7 @@ began=$SECONDS
 while [ -z "$over" ]; do
   printf '\r\033[K%4ss  read %s  stored in the journal %s  delivered %s' "$((SECONDS - began))" \
     "$(metric "$agent_url" sluice_agent_read_lines_total)" \
-    "$(metric "$gateway_url" sluice_gateway_received_records_total 'verdict="accepted"')" \
+    "$(metric "$gateway_url" sluice_gateway_receive_accepted_lines_total)" \
     "$(metric "$gateway_url" sluice_gateway_deliver_records_total 'outcome="delivered"')" || true
   [ "$seconds" -gt 0 ] && [ $((SECONDS - began)) -ge "$seconds" ] && break
   sleep 1 & wait $! || true
@@ -102,7 +102,7 @@ sleep 0.5
 stop "$agent"; agent=''
 balance=$(grep -a 'agent stopped' "$dir/logs/sluice-agent.log" | tail -n 1 | sed -E 's/\x1b\[[0-9;]*m//g')
 read_lines=$(sed -nE 's/.*read=([0-9]+).*/\1/p' <<<"$balance") held=$(sed -nE 's/.*held=([0-9]+).*/\1/p' <<<"$balance")
-stored=$(metric "$gateway_url" sluice_gateway_received_records_total 'verdict="accepted"')
+stored=$(metric "$gateway_url" sluice_gateway_receive_accepted_lines_total)
 for _ in $(seq 100); do
   delivered=$(metric "$gateway_url" sluice_gateway_deliver_records_total 'outcome="delivered"')
   [ "$delivered" -ge "$stored" ] && break

@@ -177,7 +177,13 @@ impl Stack {
     ///
     /// # Errors
     /// It cannot be asked.
-    pub async fn check_store(&self, url: &str, manifest: &Manifest, tenants: Tenants, wait: Duration) -> Result<Report> {
+    pub async fn check_store(
+        &self,
+        url: &str,
+        manifest: &Manifest,
+        tenants: Tenants,
+        wait: Duration,
+    ) -> Result<Report> {
         let destination = Destination::VictoriaLogs(url.to_owned());
         check::run(check::Config { wait, ..check::Config::new(manifest.clone(), destination, tenants) }).await
     }
@@ -185,12 +191,11 @@ impl Stack {
 
 fn gateway_config(dir: &TestDir, plan: &Plan, push: u16, admin: u16) -> String {
     let at = |name: &str| dir.join(name).display().to_string();
-    let policy =
-        if plan.policy.is_empty() { "  tenants: {default: main}\n".to_owned() } else { plan.policy.clone() };
+    let policy = if plan.policy.is_empty() { "  tenants: {default: main}\n".to_owned() } else { plan.policy.clone() };
     let routed_to = if plan.routed_to.is_empty() { "files".to_owned() } else { plan.routed_to.join(", ") };
     format!(
         "push: {{address: \"127.0.0.1:{push}\"}}\n\
-         admin: {{address: \"127.0.0.1:{admin}\"}}\n\
+         admin: 127.0.0.1:{admin}\n\
          journal:\n  directory: {}\n{}\
          destinations:\n  - name: files\n    file: {{directory: {}}}\n{}\
          policy:\n  identities: [{{name: local, loopback: true}}]\n{policy}  default_destinations: [{routed_to}]\n",

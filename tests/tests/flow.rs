@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use sluice_harness::check::Tenants;
+use sluice_harness::dirs::TestDir;
+use sluice_harness::shape::Mix;
 use sluice_harness::victorialogs::VictoriaLogs;
 use sluice_harness::write::{self, Rotation};
-use sluice_harness::shape::Mix;
-use sluice_harness::dirs::TestDir;
 use sluice_tests::{PATIENCE, Plan, Stack};
 
 const THREE_TENANTS: &str = "  tenants:
@@ -60,13 +60,17 @@ async fn every_line_is_once_in_its_tenants_store() {
 #[tokio::test]
 async fn the_books_balance_when_all_is_delivered() {
     let stack = Stack::start("books", &Plan::default()).await.expect("a stack");
-    let manifest = write::run(&write::Config { lines: Some(20_000), containers: 5, ..stack.writer() }).expect("written");
+    let manifest =
+        write::run(&write::Config { lines: Some(20_000), containers: 5, ..stack.writer() }).expect("written");
     let report = stack.check_files(&manifest, Tenants::single("main")).await.expect("read");
     report.assert_clean(0);
-    let read = stack.until_agent("sluice_agent_acknowledged_records_total", &[], |n| n >= manifest.lines() as f64).await;
+    let lines = manifest.lines() as f64;
+    // Read, acknowledged, accepted, delivered: the same number, each in its own program's books.
+    stack.until_agent("sluice_agent_read_lines_total", &[], |read| read >= lines).await.expect("counted");
     let agent = stack.agent_metrics().await.expect("metrics");
     let gateway = stack.gateway_metrics().await.expect("metrics");
-    let accepted = gateway.get("sluice_gateway_received_records_total", &[("verdict", "accepted")]);
-    assert_eq!(agent.get("sluice_agent_read_lines_total", &[]), Some(manifest.lines() as f64));
-    assert_eq!(read.ok(), accepted);
+    assert_eq!(agent.get("sluice_agent_read_lines_total", &[]), Some(lines));
+    assert_eq!(agent.get("sluice_agent_acknowledged_records_total", &[]), Some(lines));
+    assert_eq!(gateway.get("sluice_gateway_receive_accepted_lines_total", &[]), Some(lines));
+    assert_eq!(gateway.get("sluice_gateway_deliver_records_total", &[("outcome", "delivered")]), Some(lines));
 }

@@ -20,7 +20,8 @@ fn sources(room: &str) -> Vec<(PathBuf, String)> {
 }
 
 fn is_test(path: &Path) -> bool {
-    path.components().any(|part| ["tests", "tests.rs", "fuzz", "testing.rs"].iter().any(|name| part.as_os_str() == *name))
+    path.components()
+        .any(|part| ["tests", "tests.rs", "fuzz", "testing.rs"].iter().any(|name| part.as_os_str() == *name))
 }
 
 /// Production lines: without a trailing inline test module.
@@ -32,7 +33,10 @@ fn production(text: &str) -> &str {
 fn wire_and_durable_log_depend_on_nothing_of_ours() {
     for room in ["wire", "durable-log"] {
         let manifest = fs::read_to_string(root().join(room).join("Cargo.toml")).expect("a manifest");
-        assert!(!manifest.contains("sluice-") || manifest.matches("sluice-").count() == 1, "{room} names another crate of ours");
+        assert!(
+            !manifest.contains("sluice-") || manifest.matches("sluice-").count() == 1,
+            "{room} names another crate of ours"
+        );
     }
 }
 

@@ -92,7 +92,12 @@ async fn run_round(round: u32, seconds: u64, rate: u64, dice: &mut StdRng) -> an
     let stored = stack.check_store(store.url(), &manifest, tenants(), 3 * PATIENCE).await?;
     println!(
         "  round {round}: {} lines; files: {} lost, {} duplicated; store: {} lost, {} duplicated in {} batches",
-        manifest.lines(), files.lost, files.duplicated, stored.lost, stored.duplicated, stored.duplicate_batches,
+        manifest.lines(),
+        files.lost,
+        files.duplicated,
+        stored.lost,
+        stored.duplicated,
+        stored.duplicate_batches,
     );
     let faults = [files.failures(0), stored.failures(u64::MAX)].concat();
     if !faults.is_empty() {

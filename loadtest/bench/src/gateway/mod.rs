@@ -31,8 +31,9 @@ use load::{Producer, Sent};
 use store::{Seen, Store};
 
 const PROGRAM: &str = "sluice-gateway";
-/// Agents, each with a connection.
-const PRODUCERS: u32 = 32;
+/// Agents, each with a connection: enough that the disk's fsync, which all under way wait for together, does
+/// not decide the figure.
+const PRODUCERS: u32 = 128;
 /// Of each, and so the blocks of a request.
 const LANES: usize = 8;
 const SECONDS: u64 = 20;

@@ -1,4 +1,5 @@
-//! The gateway's settings: defaults, but for what has none.
+//! The gateway's settings: defaults, but for what has none, and for `durable_after`: a case is shorter than its
+//! default, and would end before the first batch is counted at the store.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -11,7 +12,7 @@ admin: '{admin}'
 journal: {{directory: '{directory}/journal'}}
 destinations:
   - name: store
-    victorialogs: {{url: 'http://{store}'}}
+    victorialogs: {{url: 'http://{store}', durable_after: 3s}}
 policy:
   identities: [{{name: agents, loopback: true}}]
   tenants:

@@ -1,0 +1,231 @@
+//! Which batches are under way: `batches/<destination>/`, a small log. A batch is recorded before it is
+//! first sent, so that after a restart the same entries make up the same batch under the same id, and
+//! the destination can be asked how much of it arrived.
+//!
+//! A record is one byte of version, one of kind, then
+//! - formed (1): id, records, first and last time (8 bytes each), category, encoding (1 each), tenant
+//!   (2 bytes of length, text), number of members (4), and for each its partition (4) and index (8);
+//! - settled (2): ids (8 each). They are decided, and the cursor that says so is saved; or they were cut
+//!   into others.
+//!
+//! The last record of an id counts. All integers are little-endian.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use sluice_durable_log::io::Files;
+use sluice_durable_log::{self as durable_log, Item, Options, Writer};
+use sluice_wire::{Category, Encoding};
+
+use super::batch::{Batch, BatchId, MAX_MEMBERS};
+use super::destination::Mode;
+use crate::journal::{Error, Position};
+
+const VERSION: u8 = 1;
+const FORMED: u8 = 1;
+const SETTLED: u8 = 2;
+/// Bytes of a batch log; a record has a few kilobytes and lives for a minute.
+const MAX_BYTES: u64 = 64 << 20;
+const SEGMENT_BYTES: u64 = 4 << 20;
+
+/// The log of one destination.
+#[derive(Debug)]
+pub(super) struct BatchLog {
+    writer: Writer,
+    /// Where the record of each unsettled batch is.
+    places: HashMap<BatchId, u64>,
+    /// The same the other way round: the log is needed from the lowest on.
+    live: BTreeSet<u64>,
+    bytes: Vec<u8>,
+}
+
+impl BatchLog {
+    /// Opens the log in `dir`; returns the batches that are not settled, in the order of their forming,
+    /// without their entries.
+    pub(super) fn open(files: Arc<dyn Files>, dir: &Path) -> Result<(Self, Vec<Batch>), Error> {
+        let options = Options {
+            segment_bytes: SEGMENT_BYTES,
+            max_bytes: MAX_BYTES,
+            max_record: 2 << 20,
+            preallocate: false,
+            ..Options::new(dir)
+        };
+        let (writer, log, _) = durable_log::open(files, options)?;
+        let mut this = Self { writer, places: HashMap::new(), live: BTreeSet::new(), bytes: Vec::new() };
+        let mut unsettled = BTreeMap::new();
+        let mut reader = log.reader(log.oldest());
+        while let Some(item) = reader.next(&mut this.bytes)? {
+            let index = match item {
+                Item::Record { index } => index,
+                Item::Damaged { first, next, .. } | Item::Released { first, next } => {
+                    tracing::error!(first, next, dir = %dir.display(), "records of batches are gone; what they were about may be delivered twice");
+                    continue;
+                }
+            };
+            match decode(&this.bytes) {
+                Some(Record::Formed(batch)) => {
+                    if let Some(before) = this.note(batch.id, index) {
+                        unsettled.remove(&before);
+                    }
+                    unsettled.insert(index, *batch);
+                }
+                Some(Record::Settled(ids)) => {
+                    for place in ids.into_iter().filter_map(|id| this.forget(id)) {
+                        unsettled.remove(&place);
+                    }
+                }
+                None => tracing::error!(index, dir = %dir.display(), "a record of a batch cannot be understood"),
+            }
+        }
+        Ok((this, unsettled.into_values().collect()))
+    }
+
+    /// Records batches, durably; one sync for all.
+    pub(super) fn record(&mut self, batches: &[&Batch]) -> Result<(), Error> {
+        let mut noted = Vec::with_capacity(batches.len());
+        for batch in batches {
+            encode(batch, &mut self.bytes);
+            let bytes = std::mem::take(&mut self.bytes);
+            let result = self.append(&bytes);
+            self.bytes = bytes;
+            noted.push((batch.id, result?));
+        }
+        self.sync()?;
+        for (id, index) in noted {
+            self.note(id, index);
+        }
+        Ok(())
+    }
+
+    /// Notes that batches are settled. Durable with the next record: to find a settled batch again after
+    /// a crash only costs a query. Fails silently for the same reason.
+    pub(super) fn settle(&mut self, ids: &[BatchId]) {
+        if ids.is_empty() {
+            return;
+        }
+        let mut bytes = vec![VERSION, SETTLED];
+        ids.iter().for_each(|id| bytes.extend_from_slice(&id.0.to_le_bytes()));
+        if self.append(&bytes).is_ok() {
+            for id in ids {
+                self.forget(*id);
+            }
+            let needed = self.live.first().copied().unwrap_or(self.writer.next());
+            self.writer.release(needed);
+        }
+    }
+
+    /// Makes durable what was settled.
+    pub(super) fn sync(&mut self) -> Result<(), Error> {
+        self.writer.sync().map(|_| ()).map_err(|error| Error::Copy(Box::new(error)))
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<u64, Error> {
+        self.writer.append(&[bytes]).map_err(|error| {
+            // Clears a doubt about earlier records, if that is what it was.
+            let _ = self.writer.sync();
+            Error::Copy(Box::new(error))
+        })
+    }
+
+    fn note(&mut self, id: BatchId, index: u64) -> Option<u64> {
+        let before = self.places.insert(id, index);
+        if let Some(before) = before {
+            self.live.remove(&before);
+        }
+        self.live.insert(index);
+        before
+    }
+
+    fn forget(&mut self, id: BatchId) -> Option<u64> {
+        let place = self.places.remove(&id)?;
+        self.live.remove(&place);
+        Some(place)
+    }
+}
+
+enum Record {
+    Formed(Box<Batch>),
+    Settled(Vec<BatchId>),
+}
+
+fn encode(batch: &Batch, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&[VERSION, FORMED]);
+    out.extend_from_slice(&batch.id.0.to_le_bytes());
+    out.extend_from_slice(&batch.records.to_le_bytes());
+    out.extend_from_slice(&batch.first_time.to_le_bytes());
+    out.extend_from_slice(&batch.last_time.to_le_bytes());
+    out.extend_from_slice(&[batch.category as u8, batch.encoding as u8]);
+    // A tenant has at most 150 bytes, a batch at most MAX_MEMBERS members.
+    out.extend_from_slice(&u16::try_from(batch.tenant.len()).unwrap_or(u16::MAX).to_le_bytes());
+    out.extend_from_slice(batch.tenant.as_bytes());
+    out.extend_from_slice(&u32::try_from(batch.members.len()).unwrap_or(u32::MAX).to_le_bytes());
+    for member in &batch.members {
+        out.extend_from_slice(&member.partition.to_le_bytes());
+        out.extend_from_slice(&member.index.to_le_bytes());
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<Record> {
+    let mut at = Input(bytes);
+    match at.take()? {
+        [VERSION, FORMED] => {}
+        [VERSION, SETTLED] => {
+            let (ids, rest) = at.0.as_chunks();
+            return rest.is_empty().then(|| Record::Settled(ids.iter().map(|id| BatchId(u64::from_le_bytes(*id))).collect()));
+        }
+        _ => return None,
+    }
+    let id = BatchId(u64::from_le_bytes(at.take()?));
+    let records = u64::from_le_bytes(at.take()?);
+    let first_time = i64::from_le_bytes(at.take()?);
+    let last_time = i64::from_le_bytes(at.take()?);
+    let [category, encoding] = at.take()?;
+    let category = Category::ALL.into_iter().find(|known| *known as u8 == category)?;
+    let encoding = Encoding::ALL.into_iter().find(|known| *known as u8 == encoding)?;
+    let length = u16::from_le_bytes(at.take()?);
+    let (tenant, rest) = at.0.split_at_checked(length.into())?;
+    let tenant = std::str::from_utf8(tenant).ok()?.into();
+    at.0 = rest;
+    let count = u32::from_le_bytes(at.take()?) as usize;
+    let mut members = Vec::with_capacity(count.min(MAX_MEMBERS));
+    for _ in 0..count {
+        let partition = u32::from_le_bytes(at.take()?);
+        members.push(Position { partition, index: u64::from_le_bytes(at.take()?) });
+    }
+    at.0.is_empty().then(|| {
+        Record::Formed(Box::new(Batch {
+            id,
+            tenant,
+            category,
+            encoding,
+            records,
+            first_time,
+            last_time,
+            members,
+            entries: Vec::new(),
+            bytes: 0,
+            recorded: true,
+            mode: Mode::Whole,
+            failures: 0,
+            stored: None,
+            letters: Vec::new(),
+            rejected: 0,
+            rejected_members: HashSet::new(),
+        }))
+    })
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*head)
+    }
+}
+
+#[cfg(test)]
+mod tests;

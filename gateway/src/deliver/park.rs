@@ -1,0 +1,186 @@
+//! Parking: entries of tenants that do not get through, or that pin more of the journal than this
+//! destination may, are copied out of its way; and back, once they do get through.
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+use super::batch::Batch;
+use super::destination::Destination;
+use super::schedule::Then;
+use super::worker::{MAX_LOADED, MAX_UNDECIDED, Worker};
+use crate::journal::{Error, Event, PARKED, Subscription};
+
+/// Entries to be parked that are not left waiting.
+const MANY: usize = 1024;
+/// Parked entries taken back before everything else has its turn again.
+const MAX_TURN: usize = 256;
+
+impl<S: Subscription, D: Destination> Worker<S, D> {
+    /// Whether a new entry goes to the parking log.
+    pub(super) fn is_to_be_parked(&self, tenant: &str, now: Instant) -> bool {
+        if self.terms.ordered {
+            // What came before it is there, so it has to queue up behind.
+            return self.over_share || !self.to_park.is_empty() || self.subscription.parked().entries > 0;
+        }
+        self.over_share || self.tenants.is_parked(tenant, now)
+    }
+
+    /// Sees which tenants are to be parked now, and copies what is to be.
+    pub(super) fn park(&mut self, now: Instant) {
+        let pinned = self.subscription.lag().bytes;
+        // Half a step back before it ends, so that it does not flutter.
+        self.over_share = match self.over_share {
+            true => pinned > self.setting.park_above / 5 * 4,
+            false => pinned > self.setting.park_above,
+        };
+        match self.terms.ordered {
+            false => self.set_aside(now),
+            // What is on its way may come back, and is older than all the rest.
+            true if self.over_share && self.none_in_flight() => self.set_all_aside(),
+            true => {}
+        }
+        self.copy_list();
+    }
+
+    /// Copies what is on the list, if it is long enough not to wait for its turn.
+    pub(super) fn copy_if_many(&mut self) {
+        if self.to_park.len() >= MANY && !self.parking_full {
+            self.copy_list();
+        }
+    }
+
+    fn copy_list(&mut self) {
+        if let Err(error) = self.copy() {
+            // Nothing was parked; what is on the list stays there.
+            tracing::error!(destination = &*self.setting.name, error = &error as &dyn std::error::Error, "cannot park entries; they stay in the journal");
+            self.parking_full = true;
+        }
+    }
+
+    /// Puts the entries of parked tenants on the list, and moves their batches that are recorded.
+    fn set_aside(&mut self, now: Instant) {
+        let tenants = &self.tenants;
+        let is_parked = |tenant: &str| tenants.is_parked(tenant, now);
+        let mut aside: VecDeque<Batch> = self.gather.of_tenants(is_parked).into();
+        let (queued, kept): (VecDeque<_>, VecDeque<_>) =
+            self.queue.drain(..).partition(|batch| !batch.recorded && is_parked(&batch.tenant));
+        self.queue = kept;
+        aside.extend(queued);
+        for batch in aside {
+            // Those that came out of the parking log are handed out again once the tenant gets through.
+            self.passed_over |= self.dissolve(batch);
+        }
+        self.move_batches(now);
+    }
+
+    /// The same for an ordered destination, which has no batches in doubt: all that it holds, in order,
+    /// if some of it pins the journal.
+    fn set_all_aside(&mut self) {
+        let pins = |batch: &Batch| batch.members.iter().any(|member| member.partition != PARKED);
+        let mut aside = self.schedule.take_all(Then::Send);
+        aside.extend(self.queue.drain(..));
+        aside.extend(self.gather.of_tenants(|_| true));
+        if !aside.iter().any(pins) {
+            self.queue.extend(aside);
+            return;
+        }
+        for batch in aside {
+            self.dissolve(batch);
+        }
+        self.to_park.sort_unstable();
+        self.subscription.rewind_parked();
+    }
+
+    /// Takes a batch apart that was never sent, or certainly not stored: entries of the journal go on the
+    /// list; those of the parking log are where they belong. True if there were some of these.
+    fn dissolve(&mut self, mut batch: Batch) -> bool {
+        self.unload(&mut batch);
+        let (parked, fresh): (Vec<_>, Vec<_>) = batch.members.iter().partition(|member| member.partition == PARKED);
+        self.to_park.extend(fresh);
+        for member in &parked {
+            self.end(*member, "parked");
+        }
+        !parked.is_empty()
+    }
+
+    /// Batches in doubt cannot be dissolved, but what they are made of can be moved, so that they do not
+    /// pin the journal.
+    fn move_batches(&mut self, now: Instant) {
+        let (tenants, over_share) = (&self.tenants, self.over_share);
+        let waiting = self.schedule.iter_mut().filter(|(then, _)| *then != Then::Decide || over_share);
+        let chosen = waiting.map(|(_, batch)| batch).filter(|batch| {
+            batch.recorded
+                && (over_share || tenants.is_parked(&batch.tenant, now))
+                && batch.members.iter().any(|member| member.partition != PARKED)
+        });
+        for batch in chosen {
+            let result = self.subscription.park(&batch.members).and_then(|parked| {
+                for (from, to) in parked.moved {
+                    for outcome in ["parked", "unparked"] {
+                        self.setting.metrics.entries.with_label_values(&[&*self.setting.name, outcome]).inc();
+                    }
+                    batch.members.iter_mut().filter(|member| **member == from).for_each(|member| *member = to);
+                    self.unparked.insert(to.index);
+                }
+                // Lost ones leave it when it is read again. The cursor, which knows of the new places, is not
+                // saved before this record is durable.
+                self.dirty = true;
+                self.batch_log.as_mut().map_or(Ok(()), |log| log.record(&[batch]))
+            });
+            if let Err(error) = result {
+                // It is recorded again before it is sent again.
+                batch.recorded = false;
+                tracing::error!(destination = &*self.setting.name, batch = %batch.id, error = &error as &dyn std::error::Error, "cannot park a batch; it stays in the journal");
+                return;
+            }
+        }
+    }
+
+    /// Copies what is on the list.
+    fn copy(&mut self) -> Result<(), Error> {
+        if self.to_park.is_empty() {
+            self.parking_full = false;
+            return Ok(());
+        }
+        let parked = self.subscription.park(&self.to_park)?;
+        if parked.full && !self.parking_full {
+            tracing::error!(destination = &*self.setting.name, max_bytes = self.subscription.parked_limit(), "the parking log is full; the cursor waits, nothing is dropped");
+        }
+        self.parking_full = parked.full;
+        let list = std::mem::take(&mut self.to_park);
+        let (done, left): (Vec<_>, Vec<_>) = list.into_iter().partition(|position| self.subscription.is_decided(*position));
+        self.to_park = left;
+        let moved = parked.moved.len();
+        for (at, position) in done.into_iter().enumerate() {
+            // Those that are decided without having been moved could not be read.
+            self.end(position, if at < moved { "parked" } else { "lost" });
+        }
+        Ok(())
+    }
+
+    /// Takes parked entries back whose tenants get through; true if there may be more at once.
+    pub(super) fn unpark(&mut self, now: Instant) -> bool {
+        for _ in 0..MAX_TURN {
+            if self.loaded >= MAX_LOADED / 2 || self.undecided >= MAX_UNDECIDED || !self.subscription.has_parked() {
+                return false;
+            }
+            match self.subscription.next_parked() {
+                Ok(Some(Event::Entry(position, entry))) => {
+                    if !self.terms.ordered && self.tenants.is_parked(&entry.tenant, now) {
+                        self.passed_over = true;
+                    } else {
+                        self.take_parked(position, entry, now);
+                    }
+                }
+                Ok(Some(Event::Lost { .. })) => self.dirty = true,
+                Ok(None) => return false,
+                Err(error) => {
+                    tracing::warn!(destination = &*self.setting.name, error = &error as &dyn std::error::Error, "cannot read the parking log; trying again");
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}

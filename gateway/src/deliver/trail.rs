@@ -1,0 +1,157 @@
+//! Batches that were answered, or may have been: counted before the cursor passes them.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::batch::{Batch, backoff};
+use super::destination::{Asked, Destination, Mode, Trailing};
+use super::schedule::Then;
+use super::worker::{Counted, DISK_PAUSE, Worker};
+use crate::journal::Subscription;
+
+/// Trailing batches become due together at full multiples of this, so that one query counts many.
+const TOGETHER: Duration = Duration::from_secs(2);
+/// Batches in one query.
+const MAX_ASKED: usize = 256;
+
+impl<S: Subscription, D: Destination> Worker<S, D> {
+    /// Lets a batch trail until `until`, or a little longer.
+    pub(super) fn trail(&mut self, batch: Batch, until: Instant) {
+        let step = u64::try_from(TOGETHER.as_nanos()).unwrap_or(u64::MAX);
+        let past = until.saturating_duration_since(self.started).as_nanos();
+        let rest = u64::try_from(past % u128::from(step)).unwrap_or(0);
+        let late = if rest == 0 { 0 } else { step - rest };
+        self.wait(batch, Then::Decide, until + Duration::from_nanos(late));
+    }
+
+    /// A batch is due to be counted or decided.
+    pub(super) fn look_after(&mut self, then: Then, batch: Batch, now: Instant) {
+        match self.terms.trailing {
+            Trailing::Count(_) if batch.expected() > 0 => self.to_count.push((then, batch)),
+            // Nothing that could be counted: what was in it was rejected.
+            Trailing::Count(_) | Trailing::Wait(_) | Trailing::Final => self.decide(batch, now),
+        }
+    }
+
+    /// One query for each tenant that has batches to be counted.
+    pub(super) fn start_counts(&mut self) {
+        if self.to_count.is_empty() {
+            return;
+        }
+        let mut by_tenant: HashMap<Arc<str>, Vec<(Then, Batch)>> = HashMap::new();
+        let mut later = Vec::new();
+        for (then, batch) in self.to_count.drain(..) {
+            if self.counted_tenants.contains(&batch.tenant) {
+                later.push((then, batch));
+                continue;
+            }
+            let batches = by_tenant.entry(Arc::clone(&batch.tenant)).or_default();
+            match batches.len() < MAX_ASKED {
+                true => batches.push((then, batch)),
+                false => later.push((then, batch)),
+            }
+        }
+        self.to_count = later;
+        for (tenant, batches) in by_tenant {
+            self.counted_tenants.insert(Arc::clone(&tenant));
+            let destination = Rc::clone(&self.destination);
+            let asked: Vec<Asked> = batches.iter().map(|(_, batch)| asked(batch)).collect();
+            self.counting.push(Box::pin(async move {
+                let result = destination.count(&tenant, &asked).await;
+                Counted { batches, result }
+            }));
+        }
+    }
+
+    pub(super) fn counted(&mut self, counted: Counted) {
+        let now = Instant::now();
+        if let Some((_, batch)) = counted.batches.first() {
+            self.counted_tenants.remove(&batch.tenant);
+        }
+        let counts = match counted.result {
+            Ok(counts) => counts,
+            Err(refusal) => {
+                self.setting.metrics.count_failures.with_label_values(&[&*self.setting.name]).inc();
+                if self.not_counted.as_ref() != Some(&refusal.why) {
+                    tracing::error!(destination = &*self.setting.name, why = refusal.why, "delivered batches cannot be counted; the cursor waits for it (batch_ids: false does without)");
+                    self.not_counted = Some(refusal.why);
+                }
+                self.count_failures = self.count_failures.saturating_add(1);
+                let wait = backoff::after(self.count_failures, refusal.after.unwrap_or(DISK_PAUSE));
+                for (then, batch) in counted.batches {
+                    self.wait(batch, then, now + wait);
+                }
+                return;
+            }
+        };
+        self.count_failures = 0;
+        self.not_counted = None;
+        for ((then, batch), count) in counted.batches.into_iter().zip(counts) {
+            self.judge_count(then, batch, count, now);
+        }
+    }
+
+    fn judge_count(&mut self, then: Then, batch: Batch, count: u64, now: Instant) {
+        let (metrics, name) = (&self.setting.metrics, [&*self.setting.name]);
+        let expected = batch.expected();
+        if count >= expected {
+            let surplus = count - expected;
+            if surplus > 0 {
+                metrics.duplicated_records.with_label_values(&name).inc_by(surplus);
+                tracing::warn!(destination = name[0], batch = %batch.id, tenant = &*batch.tenant, expected, count, "the store has records of a batch twice");
+            }
+            match (then, self.terms.trailing) {
+                // In doubt until now: that it can be seen does not make it durable.
+                (Then::Count, Trailing::Count(durable_after)) => {
+                    self.got_through(&batch.tenant, now);
+                    self.trail(batch, now + durable_after);
+                }
+                _ => self.decide(batch, now),
+            }
+            return;
+        }
+        let mode = match count {
+            0 => {
+                metrics.resent.with_label_values(&name).inc();
+                Mode::Whole
+            }
+            _ => {
+                metrics.completed.with_label_values(&name).inc();
+                Mode::Missing
+            }
+        };
+        if then == Then::Decide {
+            tracing::warn!(destination = name[0], batch = %batch.id, tenant = &*batch.tenant, expected, count, "the store has lost records that it had answered for; sending them again");
+        }
+        self.queue.push_back(Batch { mode, stored: None, ..batch });
+    }
+
+    /// Saves the cursor. Batches are settled only after that: as long as their members count as not
+    /// decided, their ids must be found again.
+    pub(super) async fn save(&mut self) {
+        let state = self.destination.state();
+        let result = match self.subscription.save(&state).await {
+            Ok(()) => {
+                self.dirty = false;
+                if let Some(log) = &mut self.batch_log {
+                    log.settle(&self.decided);
+                }
+                self.decided.clear();
+                "saved"
+            }
+            Err(error) => {
+                tracing::error!(destination = &*self.setting.name, error = &error as &dyn std::error::Error, "cannot save the cursor; trying again");
+                "failed"
+            }
+        };
+        self.setting.metrics.saves.with_label_values(&[&*self.setting.name, result]).inc();
+    }
+}
+
+fn asked(batch: &Batch) -> Asked {
+    Asked { id: batch.id, first_time: batch.first_time, last_time: batch.last_time }
+}

@@ -1,0 +1,50 @@
+//! A request's body, whole, within its cap, its share of memory and its time.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use http_body_util::BodyExt as _;
+use sluice_wire::limits;
+
+use super::budget::{Budget, Share};
+use super::refusal::Refusal;
+
+/// Reads it. The memory for a body that says its length is set aside before its first byte is asked for,
+/// for one that does not as it comes.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    budget: &Budget,
+    timeout: Duration,
+) -> Result<(Bytes, Share), Refusal> {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limits::REQUEST as u64) {
+        return Err(Refusal::TooLarge);
+    }
+    let length = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    let share = budget.take(length).ok_or(Refusal::Overload)?;
+    tokio::time::timeout(timeout, collect(body, length, share, budget)).await.map_err(|_| Refusal::TooSlow)?
+}
+
+async fn collect(mut body: Body, length: usize, mut share: Share, budget: &Budget) -> Result<(Bytes, Share), Refusal> {
+    let mut taken = length;
+    let mut bytes = BytesMut::with_capacity(length);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Refusal::Broken)?.into_data() else { continue };
+        let needed = bytes.len() + data.len();
+        if needed > limits::REQUEST {
+            return Err(Refusal::TooLarge);
+        }
+        if needed > taken {
+            // Doubling, as the buffer does, so that few small pieces are asked for.
+            let more = (needed.max(2 * taken)).min(limits::REQUEST) - taken;
+            share.join(budget.take(more).ok_or(Refusal::Overload)?);
+            taken += more;
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes.freeze(), share))
+}

@@ -1,0 +1,189 @@
+use super::tls::Error as TlsError;
+use super::*;
+use crate::config::checked::Tls;
+use axum::extract::Extension;
+use axum::routing::get;
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::oneshot;
+
+struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Ca {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// Certificate and key.
+    fn sign(&self, names: &[SanType], usage: ExtendedKeyUsagePurpose) -> (rcgen::Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.subject_alt_names = names.to_vec();
+        params.extended_key_usages = vec![usage];
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+}
+
+/// Server certificate, key and client CA in files.
+struct Files {
+    directory: tempfile::TempDir,
+    ca: Ca,
+}
+
+impl Files {
+    fn new() -> Self {
+        let files = Self { directory: tempfile::tempdir().unwrap(), ca: Ca::new() };
+        files.write("ca", &files.ca.pem);
+        files.renew("localhost");
+        files
+    }
+
+    fn renew(&self, name: &str) {
+        let name = SanType::DnsName(name.try_into().unwrap());
+        let (certificate, key) = self.ca.sign(&[name], ExtendedKeyUsagePurpose::ServerAuth);
+        self.write("certificate", &certificate.pem());
+        self.write("key", &key.serialize_pem());
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.directory.path().join(name), text).unwrap();
+    }
+
+    fn tls(&self) -> Tls {
+        let path = |name: &str| self.directory.path().join(name);
+        Tls { certificate: path("certificate"), key: path("key"), client_ca: Some(path("ca")) }
+    }
+}
+
+async fn names(Extension(peer): Extension<Arc<Peer>>) -> String {
+    format!("{} {}", peer.is_loopback(), peer.names.join(" "))
+}
+
+struct Running {
+    address: SocketAddr,
+    open: IntGauge,
+    stop: oneshot::Sender<()>,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+async fn start(acceptor: Option<Arc<Acceptor>>, max_connections: usize, idle: Duration, router: Router) -> Running {
+    let open = IntGauge::new("open", "Open.").unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let server = Server::bind(any, acceptor, max_connections, idle, open.clone()).await.unwrap();
+    let address = server.address().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let ended = tokio::spawn(server.run(router, async { drop(stopped.await) }));
+    Running { address, open, stop, ended }
+}
+
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<String> {
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await?;
+    Ok(reply.split("\r\n\r\n").nth(1).unwrap_or(&reply).to_owned())
+}
+
+/// Asks over TLS with a certificate, or without.
+async fn ask_tls(files: &Files, address: SocketAddr, name: &str, client: Option<&(rcgen::Certificate, KeyPair)>) -> io::Result<String> {
+    use rustls::pki_types::pem::PemObject as _;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(files.ca.pem.as_bytes()).unwrap()).unwrap();
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match client {
+        Some((certificate, key)) => {
+            let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+            builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let stream = TcpStream::connect(address).await?;
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    ask(connector.connect(name.to_owned().try_into().unwrap(), stream).await?).await
+}
+
+#[tokio::test]
+async fn the_names_in_a_clients_certificate_are_those_its_ca_has_signed() {
+    let files = Files::new();
+    let acceptor = Arc::new(Acceptor::new(&files.tls()).unwrap());
+    let running = start(Some(acceptor), 10, Duration::from_secs(5), Router::new().route("/", get(names))).await;
+    let sans = [SanType::DnsName("agent.example".try_into().unwrap()), SanType::URI("spiffe://x/agent".try_into().unwrap())];
+    let good = files.ca.sign(&sans, ExtendedKeyUsagePurpose::ClientAuth);
+    let reply = ask_tls(&files, running.address, "localhost", Some(&good)).await.unwrap();
+    assert_eq!(reply, "true agent.example spiffe://x/agent");
+
+    let none = ask_tls(&files, running.address, "localhost", None).await.unwrap();
+    assert_eq!(none, "true ", "let in, to be told that a credential is missing");
+
+    for stranger in [Ca::new().sign(&sans, ExtendedKeyUsagePurpose::ClientAuth), files.ca.sign(&sans, ExtendedKeyUsagePurpose::ServerAuth)] {
+        assert!(ask_tls(&files, running.address, "localhost", Some(&stranger)).await.is_err());
+    }
+    assert!(ask(TcpStream::connect(running.address).await.unwrap()).await.is_ok_and(|reply| !reply.contains("true")));
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_used_and_a_broken_one_is_not() {
+    let files = Files::new();
+    let acceptor = Arc::new(Acceptor::new(&files.tls()).unwrap());
+    let running = start(Some(Arc::clone(&acceptor)), 10, Duration::from_secs(5), Router::new().route("/", get(names))).await;
+    assert!(!acceptor.refresh().unwrap());
+    files.renew("renewed");
+    assert!(acceptor.refresh().unwrap());
+    assert!(ask_tls(&files, running.address, "renewed", None).await.is_ok());
+    files.write("certificate", "nothing");
+    assert!(matches!(acceptor.refresh(), Err(TlsError::NotPem { expected: "a certificate", .. })));
+    assert!(ask_tls(&files, running.address, "renewed", None).await.is_ok());
+}
+
+#[test]
+fn what_is_wrong_with_a_tls_file_is_said_with_its_name() {
+    let broken = |name: &str, text: &str| {
+        let files = Files::new();
+        files.write(name, text);
+        Acceptor::new(&files.tls()).unwrap_err().to_string()
+    };
+    assert!(broken("key", "x").contains("key: expected a private key in PEM"));
+    assert!(broken("ca", "x").contains("ca: expected a certificate in PEM: there is none"));
+    let other = KeyPair::generate().unwrap().serialize_pem();
+    assert!(broken("key", &other).contains("certificate: cannot be used"));
+    let missing = Tls { key: "/nowhere/key".into(), ..Files::new().tls() };
+    assert!(Acceptor::new(&missing).unwrap_err().to_string().contains("cannot be read"));
+}
+
+#[tokio::test]
+async fn connections_above_the_bound_wait_and_silent_ones_are_closed() {
+    let running = start(None, 1, Duration::from_millis(200), Router::new().route("/", get(names))).await;
+    let mut silent = TcpStream::connect(running.address).await.unwrap();
+    let second = tokio::spawn(ask(TcpStream::connect(running.address).await.unwrap()));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!((running.open.get(), second.is_finished()), (1, false));
+    assert_eq!(silent.read(&mut [0; 100]).await.unwrap(), 0, "closed for its silence");
+    assert_eq!(second.await.unwrap().unwrap(), "true ");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(running.open.get(), 0);
+}
+
+#[tokio::test]
+async fn a_stop_lets_requests_under_way_end_and_takes_no_new_ones() {
+    let slow = Router::new().route("/", get(async || { tokio::time::sleep(Duration::from_millis(200)).await; "done" }));
+    let running = start(None, 10, Duration::from_secs(5), slow).await;
+    let idle = TcpStream::connect(running.address).await.unwrap();
+    let under_way = tokio::spawn(ask(TcpStream::connect(running.address).await.unwrap()));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(running.stop);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(TcpStream::connect(running.address).await.is_err());
+    assert_eq!(under_way.await.unwrap().unwrap(), "done");
+    tokio::time::timeout(Duration::from_secs(2), running.ended).await.expect("an idle connection holds up nobody").unwrap();
+    drop(idle);
+}
