@@ -226,7 +226,8 @@ fn look(
         for health in deliverers.as_ref().map(Deliverers::health).unwrap_or_default() {
             let what = format!("destination {}", health.destination);
             let failing = health.failing.iter().map(|(tenant, said)| format!("tenant {tenant}: {said}"));
-            let faults: Vec<String> = health.stopped.iter().cloned().chain(failing).chain(health.not_counted.clone()).collect();
+            let faults: Vec<String> =
+                health.stopped.iter().cloned().chain(failing).chain(health.not_counted.clone()).collect();
             let fault = (!faults.is_empty()).then(|| faults.join("; "));
             findings.push(finding(&what, fault, "delivering".into()));
         }

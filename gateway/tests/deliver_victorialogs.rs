@@ -167,7 +167,10 @@ async fn of_a_batch_that_the_store_has_in_part_only_the_rest_is_sent() {
     assert!(matches!(answer[..], [Appended::Stored(_)]));
     eventually("it was answered", || rig.metric("trailing_batches") > 0).await;
     store.stop().await.unwrap();
-    let mut partitions: Vec<_> = std::fs::read_dir(dir.path().join("victoria-logs-data/partitions")).unwrap().map(|dir| dir.unwrap().path()).collect();
+    let mut partitions: Vec<_> = std::fs::read_dir(dir.path().join("victoria-logs-data/partitions"))
+        .unwrap()
+        .map(|dir| dir.unwrap().path())
+        .collect();
     partitions.sort();
     assert_eq!(partitions.len(), 3);
     std::fs::remove_dir_all(&partitions[1]).unwrap();

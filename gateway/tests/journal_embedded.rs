@@ -61,7 +61,11 @@ async fn rule_5_a_lane_is_forgotten_by_the_logs_time_alone() {
     // `lane_retention` of the disk is 10 hours.
     assert_eq!(journal.append(vec![at("a", 5, 10)]).await, [Appended::Duplicate]);
     journal.append(vec![at("b", 1, 11)]).await;
-    assert_eq!(stored(&journal.append(vec![at("a", 5, 0)]).await), [2], "11 hours of the log have passed, whatever this one says");
+    assert_eq!(
+        stored(&journal.append(vec![at("a", 5, 0)]).await),
+        [2],
+        "11 hours of the log have passed, whatever this one says"
+    );
 }
 
 /// The fsync that a duplicate's original waits for fails: the answer must not be "accepted".
@@ -202,6 +206,11 @@ async fn with_the_newer_snapshot_damaged_the_log_still_tells_what_came_after_the
     let journal = disk.open();
     let mut subscription = journal.subscribe("logs").unwrap();
     journal.keep_only(&["logs"]).unwrap();
+    // A table of this size is written every few segments only.
+    for lane in 0..300 {
+        journal.append(vec![entry(&format!("lane {lane}"), 1)]).await;
+        subscription.decide(Position { partition: 0, index: lane }, Outcome::Delivered);
+    }
     for number in 1..=60 {
         journal.append(vec![entry("big", number), entry(&format!("mark {number}"), 1)]).await;
         for _ in 0..2 {
@@ -318,7 +327,13 @@ async fn a_damaged_cursor_costs_repetition_and_no_loss() {
 async fn rule_8_an_entry_goes_where_it_was_routed_when_it_was_stored() {
     let disk = Disk::new();
     let journal = disk.open();
-    journal.append(vec![entry_for("a", 1, &["files"]), entry_for("a", 2, &["logs"]), entry_for("a", 3, &["files", "logs"])]).await;
+    journal
+        .append(vec![
+            entry_for("a", 1, &["files"]),
+            entry_for("a", 2, &["logs"]),
+            entry_for("a", 3, &["files", "logs"]),
+        ])
+        .await;
     drop(journal);
     let journal = disk.open();
     assert_eq!(indexes(&mut journal.subscribe("files").unwrap(), 2).await, [0, 2]);
@@ -390,7 +405,9 @@ async fn a_parked_entry_comes_out_of_the_parking_log_once() {
             assert_eq!(subscription.moved(positions[1]), Some(Position { partition: PARKED, index: 1 }));
         }
         for (index, number) in [(0, 2), (1, 3)] {
-            let Some(Event::Entry(position, entry)) = subscription.next_parked().unwrap() else { panic!("it is parked") };
+            let Some(Event::Entry(position, entry)) = subscription.next_parked().unwrap() else {
+                panic!("it is parked")
+            };
             assert_eq!((position, entry.block.header.number), (Position { partition: PARKED, index }, number));
             assert_eq!(subscription.read(position).unwrap(), entry);
             subscription.decide(position, Outcome::Delivered);

@@ -190,8 +190,9 @@ fn size_depth_and_bombs_are_bounded() {
     assert_eq!(syntax(&deep(MAX_DEPTH)), "");
     assert!(syntax(&deep(MAX_DEPTH + 1)).contains("recursion"));
     assert!(syntax(&deep(100_000)).contains("recursion"));
-    let blocks: String = (0..1000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
-    assert!(syntax(&blocks).contains("recursion"));
+    let blocks = |depth: usize| (0..depth).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect::<String>();
+    assert_eq!(syntax(&blocks(MAX_DEPTH)), "");
+    assert!(syntax(&blocks(MAX_DEPTH + 1)).contains("recursion"));
     assert!(syntax(&format!("a: {}", "x".repeat(MAX_BYTES))).contains("over the limit of 1MiB"));
     assert_eq!(syntax("[$A, '${LONG}', '${LONG}']"), "");
     assert!(syntax("['${LONG}', '${LONG}', '${LONG}']").contains("[2] (line 1): the values of the variables are over"));

@@ -54,8 +54,8 @@ fn ready(findings: &[Finding], verbose: bool) -> Response {
             Condition::Amiss => "[!]",
             Condition::NotReady => "[-]",
         };
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{mark} {what}: {words}");
+        // Of several lines, such as faults, each but the first is indented. Writing to a String cannot fail.
+        let _ = writeln!(text, "{mark} {what}: {}", words.replace('\n', "\n    "));
     }
     text.push_str(if ready { "ready\n" } else { "not ready\n" });
     (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text).into_response()
@@ -91,7 +91,7 @@ mod tests {
     }
 
     fn finding(condition: Condition) -> Finding {
-        Finding { what: "config".into(), condition, text: "as it is".into() }
+        Finding { what: "config".into(), condition, text: "as\nit is".into() }
     }
 
     #[tokio::test]
@@ -99,7 +99,7 @@ mod tests {
         let ok = (StatusCode::OK, "ready\n".to_owned());
         assert_eq!(get(vec![finding(Condition::Well), finding(Condition::Amiss)], "/readyz").await, ok);
         let not = get(vec![finding(Condition::Well), finding(Condition::NotReady)], "/readyz?verbose").await;
-        let text = "[+] config: as it is\n[-] config: as it is\nnot ready\n".to_owned();
+        let text = "[+] config: as\n    it is\n[-] config: as\n    it is\nnot ready\n".to_owned();
         assert_eq!(not, (StatusCode::SERVICE_UNAVAILABLE, text));
         assert_eq!(get(vec![finding(Condition::NotReady)], "/healthz").await, (StatusCode::OK, "ok\n".to_owned()));
     }

@@ -33,7 +33,16 @@ fn a_token_must_be_known() {
     let who = |authorization: &[&str]| who(&credentials, authorization, &far);
     assert_eq!(who(&["Bearer secret-a"]).as_deref(), Some("a"));
     assert_eq!(who(&["bearer  secret-b "]).as_deref(), Some("b"));
-    for wrong in ["Bearer secret-c", "Bearer ", "Bearer", "Basic secret-a", "secret-a", "Bearer secret-a secret-a", "Bearer SECRET-A"] {
+    for wrong in [
+        "Bearer secret-c",
+        "Bearer ",
+        "Bearer",
+        "Basic secret-a",
+        "Wearer secret-a",
+        "secret-a",
+        "Bearer secret-a secret-a",
+        "Bearer SECRET-A",
+    ] {
         assert_eq!(who(&[wrong]), None, "{wrong}");
     }
     assert_eq!(who(&["Bearer secret-a", "Bearer secret-b"]), None);
@@ -80,7 +89,7 @@ fn a_credential_covers_what_it_says_and_nothing_else() {
         header("infra", Category::Application, "team-x"),
         header("apps", Category::Audit, "team-x"),
         header("apps", Category::Application, "kube-system"),
-        Header { node: "other".into(), ..block.clone() },
+        Header { node: "other".into(), ..block },
     ];
     for other in others {
         assert!(!covers(narrow, &other), "{other:?}");

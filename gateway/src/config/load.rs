@@ -101,7 +101,8 @@ fn journal(map: &Map<'_>) -> Option<Journal> {
     // Where nothing is written a segment is small enough that several fit.
     let segment_bytes = segment.bytes(4 * MIB..=4 * GIB).unwrap_or((max_bytes / 8).clamp(4 * MIB, 64 * MIB));
     if segment_bytes > max_bytes / 4 {
-        segment.fault("a segment may be at most a quarter of max_bytes, or hardly anything can be freed: make it smaller");
+        segment
+            .fault("a segment may be at most a quarter of max_bytes, or hardly anything can be freed: make it smaller");
     }
     let commit_delay = map.optional("commit_delay").duration(Duration::ZERO..=Duration::from_secs(1));
     let lane_retention = map.optional("lane_retention").duration(DAY..=365 * DAY);

@@ -71,7 +71,8 @@ impl Reloader {
         let (last, policy) = match load(&self.path, self.sources) {
             Err(error) => (Last { failure: Some(error.to_string()), restart: Vec::new() }, None),
             Ok(config) => {
-                let last = Last { failure: self.missing_destination(&config.policy), restart: self.changed_parts(&config) };
+                let last =
+                    Last { failure: self.missing_destination(&config.policy), restart: self.changed_parts(&config) };
                 let policy = last.failure.is_none().then_some(config.policy);
                 (last, policy.filter(|policy| *policy != self.running.policy))
             }

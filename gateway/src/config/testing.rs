@@ -13,7 +13,10 @@ fn env(name: &str) -> Option<String> {
 
 fn file(path: &Path) -> Result<String, FileError> {
     let unreadable = || FileError::Unreadable { path: path.to_owned(), source: std::io::ErrorKind::NotFound.into() };
-    path.to_str().and_then(|path| path.strip_prefix("/tokens/")).map(|name| format!("secret-{name}\n")).ok_or_else(unreadable)
+    path.to_str()
+        .and_then(|path| path.strip_prefix("/tokens/"))
+        .map(|name| format!("secret-{name}\n"))
+        .ok_or_else(unreadable)
 }
 
 /// `TOKEN_A` and `TOKEN_B` in the environment, a file for every name under `/tokens/`.

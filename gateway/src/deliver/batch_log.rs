@@ -173,7 +173,9 @@ fn decode(bytes: &[u8]) -> Option<Record> {
         [VERSION, FORMED] => {}
         [VERSION, SETTLED] => {
             let (ids, rest) = at.0.as_chunks();
-            return rest.is_empty().then(|| Record::Settled(ids.iter().map(|id| BatchId(u64::from_le_bytes(*id))).collect()));
+            return rest
+                .is_empty()
+                .then(|| Record::Settled(ids.iter().map(|id| BatchId(u64::from_le_bytes(*id))).collect()));
         }
         _ => return None,
     }

@@ -132,8 +132,10 @@ pub fn start(
     let mut deliverers = Deliverers { stop, running: Vec::new() };
     for destination in destinations {
         let name = &destination.name;
-        let subscription = journal.subscribe(name).map_err(|source| Error::Journal { destination: Arc::clone(name), source })?;
-        let part = Part { journal, name: Arc::clone(name), subscription, metrics: metrics.clone(), stop: stopping.clone() };
+        let subscription =
+            journal.subscribe(name).map_err(|source| Error::Journal { destination: Arc::clone(name), source })?;
+        let part =
+            Part { journal, name: Arc::clone(name), subscription, metrics: metrics.clone(), stop: stopping.clone() };
         deliverers.running.push(match &destination.kind {
             DestinationKind::VictoriaLogs(config) => part.start(move |_| VictoriaLogs::new(config))?,
             DestinationKind::File(config) => {
@@ -173,8 +175,9 @@ impl Part<'_> {
             Trailing::Count(_) => Some(BatchLog::open(Arc::clone(files), &below("batches")).map_err(failed)?),
             Trailing::Wait(_) | Trailing::Final => None,
         };
-        let letters = DeadLetters::open(Arc::clone(files), &below("dead-letters"), config.max_bytes / DEAD_LETTER_SHARE)
-            .map_err(failed)?;
+        let letters =
+            DeadLetters::open(Arc::clone(files), &below("dead-letters"), config.max_bytes / DEAD_LETTER_SHARE)
+                .map_err(failed)?;
         let health = Arc::new(Mutex::new(Health { destination: Arc::clone(&name), ..Health::default() }));
         let setting = Setting {
             name: Arc::clone(&name),

@@ -53,7 +53,11 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
     fn copy_list(&mut self) {
         if let Err(error) = self.copy() {
             // Nothing was parked; what is on the list stays there.
-            tracing::error!(destination = &*self.setting.name, error = &error as &dyn std::error::Error, "cannot park entries; they stay in the journal");
+            tracing::error!(
+                destination = &*self.setting.name,
+                error = &error as &dyn std::error::Error,
+                "cannot park entries; they stay in the journal"
+            );
             self.parking_full = true;
         }
     }
@@ -145,11 +149,16 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         }
         let parked = self.subscription.park(&self.to_park)?;
         if parked.full && !self.parking_full {
-            tracing::error!(destination = &*self.setting.name, max_bytes = self.subscription.parked_limit(), "the parking log is full; the cursor waits, nothing is dropped");
+            tracing::error!(
+                destination = &*self.setting.name,
+                max_bytes = self.subscription.parked_limit(),
+                "the parking log is full; the cursor waits, nothing is dropped"
+            );
         }
         self.parking_full = parked.full;
         let list = std::mem::take(&mut self.to_park);
-        let (done, left): (Vec<_>, Vec<_>) = list.into_iter().partition(|position| self.subscription.is_decided(*position));
+        let (done, left): (Vec<_>, Vec<_>) =
+            list.into_iter().partition(|position| self.subscription.is_decided(*position));
         self.to_park = left;
         let moved = parked.moved.len();
         for (at, position) in done.into_iter().enumerate() {
@@ -176,7 +185,11 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
                 Ok(Some(Event::Lost { .. })) => self.dirty = true,
                 Ok(None) => return false,
                 Err(error) => {
-                    tracing::warn!(destination = &*self.setting.name, error = &error as &dyn std::error::Error, "cannot read the parking log; trying again");
+                    tracing::warn!(
+                        destination = &*self.setting.name,
+                        error = &error as &dyn std::error::Error,
+                        "cannot read the parking log; trying again"
+                    );
                     return false;
                 }
             }

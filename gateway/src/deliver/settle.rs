@@ -131,7 +131,13 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
     /// In smaller parts: first by blocks, then by lines.
     fn split(&mut self, batch: Batch, refusal: &Refusal) {
         let destination = &*self.setting.name;
-        tracing::warn!(destination, tenant = &*batch.tenant, entries = batch.members.len(), why = refusal.why, "batch was refused; sending it in smaller parts");
+        tracing::warn!(
+            destination,
+            tenant = &*batch.tenant,
+            entries = batch.members.len(),
+            why = refusal.why,
+            "batch was refused; sending it in smaller parts"
+        );
         if batch.members.len() == 1 {
             self.queue.push_front(Batch { mode: Mode::Lines, ..batch });
             return;

@@ -68,7 +68,12 @@ impl Tenants {
         if failing.held {
             self.held.with_label_values(&[&*self.destination, tenant]).set(0);
         }
-        tracing::info!(destination = &*self.destination, tenant, seconds = failing.since.elapsed().as_secs(), "delivery goes on");
+        tracing::info!(
+            destination = &*self.destination,
+            tenant,
+            seconds = failing.since.elapsed().as_secs(),
+            "delivery goes on"
+        );
         true
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus::Registry;
-use sluice_durable_log::io::{Files, FaultyFiles};
+use sluice_durable_log::io::{FaultyFiles, Files};
 use sluice_wire::{Block, Category, Encoding, Header, Lane, ProducerId, time};
 use tokio::sync::watch;
 
@@ -28,6 +28,8 @@ use crate::journal::{Appended, Embedded, Entry, Journal as _, Subscription as _}
 use crate::metrics::deliver::DeliverMetrics;
 use crate::metrics::journal::JournalMetrics;
 
+pub(super) use self::files::WithDirectories;
+
 pub(super) const TIME: &[u8] = b"2025-10-26T10:15:30Z";
 
 /// One entry of a tenant; its one record's text is the number.
@@ -41,7 +43,12 @@ pub(super) fn entry_of(tenant: &str, number: u64, texts: &[&str]) -> Entry {
     let time = time::parse(TIME).unwrap();
     let payload = Bytes::from(zstd::bulk::compress(raw.as_bytes(), 1).unwrap());
     let header = Header {
-        lane: Lane { producer: ProducerId([1; 16]), category: Category::Application, scope: tenant.into(), split: "".into() },
+        lane: Lane {
+            producer: ProducerId([1; 16]),
+            category: Category::Application,
+            scope: tenant.into(),
+            split: "".into(),
+        },
         number,
         cluster: "infra".into(),
         node: "node-7".into(),
@@ -62,6 +69,19 @@ pub(super) fn entry_of(tenant: &str, number: u64, texts: &[&str]) -> Entry {
         received: time,
         block: Block { header, payload },
     }
+}
+
+/// 10 KiB in the journal, one short record.
+fn big(number: u64) -> Entry {
+    let mut entry = entry("a", number);
+    let mut stored = entry.block.payload.to_vec();
+    // A skippable frame: zstd passes over it.
+    stored.extend_from_slice(&[0x50, 0x2a, 0x4d, 0x18]);
+    stored.extend_from_slice(&10_000_u32.to_le_bytes());
+    stored.resize(stored.len() + 10_000, 0);
+    entry.block.header.payload_crc = crc32c::crc32c(&stored);
+    entry.block.payload = stored.into();
+    entry
 }
 
 /// A gateway's disk, with one destination `logs` reading from its journal.
@@ -135,7 +155,8 @@ impl Rig {
 
     /// Entries that came in against entries by their fate: the books of the destination.
     fn books_balance(&self) {
-        let entries = |outcome: &str| self.metric(&format!("entries_total{{destination=\"logs\",outcome=\"{outcome}\"}}"));
+        let entries =
+            |outcome: &str| self.metric(&format!("entries_total{{destination=\"logs\",outcome=\"{outcome}\"}}"));
         let undecided = self.metric("undecided_entries{destination=\"logs\"}");
         assert_eq!(
             entries("routed") + entries("unparked"),

@@ -77,7 +77,11 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
             Err(refusal) => {
                 self.setting.metrics.count_failures.with_label_values(&[&*self.setting.name]).inc();
                 if self.not_counted.as_ref() != Some(&refusal.why) {
-                    tracing::error!(destination = &*self.setting.name, why = refusal.why, "delivered batches cannot be counted; the cursor waits for it (batch_ids: false does without)");
+                    tracing::error!(
+                        destination = &*self.setting.name,
+                        why = refusal.why,
+                        "delivered batches cannot be counted; the cursor waits for it (batch_ids: false does without)"
+                    );
                     self.not_counted = Some(refusal.why);
                 }
                 self.count_failures = self.count_failures.saturating_add(1);
@@ -144,7 +148,11 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
                 "saved"
             }
             Err(error) => {
-                tracing::error!(destination = &*self.setting.name, error = &error as &dyn std::error::Error, "cannot save the cursor; trying again");
+                tracing::error!(
+                    destination = &*self.setting.name,
+                    error = &error as &dyn std::error::Error,
+                    "cannot save the cursor; trying again"
+                );
                 "failed"
             }
         };

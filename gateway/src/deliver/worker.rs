@@ -164,7 +164,11 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
     fn recover(&mut self, unsettled: Vec<Batch>) {
         let now = Instant::now();
         if !unsettled.is_empty() {
-            tracing::info!(destination = &*self.setting.name, batches = unsettled.len(), "batches were under way; counting what arrived");
+            tracing::info!(
+                destination = &*self.setting.name,
+                batches = unsettled.len(),
+                "batches were under way; counting what arrived"
+            );
         }
         for mut batch in unsettled {
             for member in &mut batch.members {
@@ -234,7 +238,11 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
                 Ok(event) => self.take_in(event, now),
                 Err(Error::Closed) => return Err(Error::Closed),
                 Err(error) => {
-                    tracing::warn!(destination = &*self.setting.name, error = &error as &dyn std::error::Error, "cannot read the journal; trying again");
+                    tracing::warn!(
+                        destination = &*self.setting.name,
+                        error = &error as &dyn std::error::Error,
+                        "cannot read the journal; trying again"
+                    );
                     self.reading_paused = Some(now + DISK_PAUSE);
                 }
             }
@@ -257,7 +265,9 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
             return;
         }
         self.begin(position);
-        if self.ages.len() < 4096 && self.ages.back().is_none_or(|(_, received)| entry.received - received > 500_000_000) {
+        if self.ages.len() < 4096
+            && self.ages.back().is_none_or(|(_, received)| entry.received - received > 500_000_000)
+        {
             self.ages.push_back((position, entry.received));
         }
         if self.is_to_be_parked(&entry.tenant, now) {
@@ -311,7 +321,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         if now >= self.next_housekeeping {
             self.next_housekeeping = now + HOUSEKEEPING;
             self.park(now);
-            if self.dirty {
+            if self.dirty || !self.subscription.is_saved() {
                 self.save().await;
             }
             self.tell();
@@ -349,7 +359,11 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
                         continue;
                     }
                     Err(error) => {
-                        tracing::warn!(destination = &*self.setting.name, error = &error as &dyn std::error::Error, "cannot read a batch again; trying again");
+                        tracing::warn!(
+                            destination = &*self.setting.name,
+                            error = &error as &dyn std::error::Error,
+                            "cannot read a batch again; trying again"
+                        );
                         self.wait(batch, Then::Send, now + DISK_PAUSE);
                         continue;
                     }
@@ -359,7 +373,11 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
             starting.push(batch);
         }
         if let Err(error) = self.record(&mut starting) {
-            tracing::error!(destination = &*self.setting.name, error = &error as &dyn std::error::Error, "cannot record batches; they are not sent before that");
+            tracing::error!(
+                destination = &*self.setting.name,
+                error = &error as &dyn std::error::Error,
+                "cannot record batches; they are not sent before that"
+            );
             for batch in starting {
                 self.tenants.answered(&batch.tenant);
                 self.wait(batch, Then::Send, now + DISK_PAUSE);
@@ -450,7 +468,8 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
             self.ages.pop_front();
         }
         let oldest = self.ages.front().map(|(_, received)| *received);
-        let age = oldest.map_or(0, |received| now_nanos().saturating_sub(received).max(0).unsigned_abs() / 1_000_000_000);
+        let age =
+            oldest.map_or(0, |received| now_nanos().saturating_sub(received).max(0).unsigned_abs() / 1_000_000_000);
         let (lag, parked) = (self.subscription.lag(), self.subscription.parked());
         set(&metrics.undecided_entries, self.undecided as u64);
         set(&metrics.undecided_max_entries, MAX_UNDECIDED as u64);

@@ -100,11 +100,14 @@ impl Committer {
             }
             self.commit();
             self.release();
-            self.snapshot(!open);
+            self.snapshot();
             self.tell_fill();
             if !open {
-                return;
+                break;
             }
+        }
+        if self.since_snapshot > 0 {
+            self.keeper.finish(self.shared.log.durable(), &self.lanes);
         }
     }
 
@@ -252,15 +255,14 @@ impl Committer {
         }
     }
 
-    fn snapshot(&mut self, closing: bool) {
+    fn snapshot(&mut self) {
         let durable = self.shared.log.durable();
         debug_assert!(self.group.undo.is_empty(), "a snapshot speaks of nothing that is not durable (rule 6)");
         // A full journal that only its snapshots pin would stay full: nothing is stored, so none is taken.
         let pinned = self.full && self.keeper.floor() < self.shared.pins.floor(durable);
         // A table is not written more often than four times its size was stored.
         let due = self.since_snapshot >= self.snapshot_every.max(4 * self.lanes.bytes() as u64);
-        let at_close = closing && self.since_snapshot > 0;
-        if (due || pinned || at_close) && self.keeper.order(durable, &self.lanes, pinned) {
+        if (due || pinned) && self.keeper.order(durable, &self.lanes, pinned) {
             self.since_snapshot = 0;
             self.full = false;
         }

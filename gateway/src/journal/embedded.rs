@@ -263,7 +263,11 @@ fn replay(log: &Log, restored: Option<Restored>, empty: impl Fn() -> Lanes) -> R
             // Logged by the log. The numbers of its lanes are not known; those that follow tell most.
             Item::Damaged { .. } => {}
             Item::Released { first, next } => {
-                tracing::warn!(first, next, "entries after the newest good snapshot of the lanes are gone; their blocks, if sent again, are stored again");
+                tracing::warn!(
+                    first,
+                    next,
+                    "entries after the newest good snapshot of the lanes are gone; their blocks, if sent again, are stored again"
+                );
             }
         }
     }

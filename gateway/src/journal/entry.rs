@@ -80,7 +80,8 @@ impl<'a> Head<'a> {
         if fixed[1] != 0 {
             return Err(NotAnEntry::Field("reserved byte"));
         }
-        let long = |at: usize| u64::from_le_bytes(*fixed[at..].first_chunk().expect("eight bytes inside the fixed part"));
+        let long =
+            |at: usize| u64::from_le_bytes(*fixed[at..].first_chunk().expect("eight bytes inside the fixed part"));
         let count = u16::from_le_bytes([fixed[2], fixed[3]]);
         let length = u32::from_le_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]) as usize;
         let texts = bytes[FIXED..].get(..length).ok_or(NotAnEntry::Field("texts"))?;

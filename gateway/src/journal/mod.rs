@@ -171,6 +171,10 @@ pub trait Subscription: Send + 'static {
     /// The last saved cursor stands; what is decided is still known and goes with the next save.
     fn save(&mut self, state: &[u8]) -> impl Future<Output = Result<(), Error>> + Send;
 
+    /// Whether the saved cursor is where this one is. Entries of others move it without an event: a
+    /// destination that nothing is routed to has to save as well, or it would pin the journal for ever.
+    fn is_saved(&self) -> bool;
+
     /// How many entries are not decided, and how much lies from the first of them on.
     fn lag(&self) -> Lag;
 

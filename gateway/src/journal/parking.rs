@@ -62,7 +62,13 @@ impl Parking {
     }
 
     /// Opens the log below `dir`, where `track` is decided and everything below `seen` was there.
-    pub(super) fn open(files: Arc<dyn Files>, dir: &Path, config: &checked::Journal, track: &Track, seen: u64) -> Result<Self, Error> {
+    pub(super) fn open(
+        files: Arc<dyn Files>,
+        dir: &Path,
+        config: &checked::Journal,
+        track: &Track,
+        seen: u64,
+    ) -> Result<Self, Error> {
         let max_bytes = Self::max_bytes(config);
         let options = Options {
             segment_bytes: segment_bytes(config),

@@ -22,6 +22,11 @@ impl Pins {
         self.state().saved.insert(destination.to_owned(), next);
     }
 
+    /// What `destination` needs everything from.
+    pub(super) fn of(&self, destination: &str) -> Option<u64> {
+        self.state().saved.get(destination).copied()
+    }
+
     /// These destinations are all there are; returns those that were known and are not among them.
     pub(super) fn keep_only(&self, names: &[&str]) -> Vec<String> {
         let mut state = self.state();

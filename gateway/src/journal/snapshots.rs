@@ -5,9 +5,9 @@
 //! lanes is forgotten. Writing is done by a thread of its own: a commit does not wait for it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use sluice_durable_log::io::Files;
@@ -133,7 +133,10 @@ impl Snapshots {
                 let result = match self.write(&order) {
                     Ok(()) => "written",
                     Err(error) => {
-                        tracing::error!(error = &error as &dyn std::error::Error, "cannot write a snapshot of the lanes; segments stay until one is written");
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            "cannot write a snapshot of the lanes; segments stay until one is written"
+                        );
                         "failed"
                     }
                 };
@@ -172,10 +175,22 @@ impl Keeper {
     /// `alone`: older ones are not kept beside it.
     pub(super) fn order(&self, position: u64, lanes: &Lanes, alone: bool) -> bool {
         let Some(orders) = &self.orders else { return false };
+        !matches!(orders.try_send(self.order_for(position, lanes, alone)), Err(TrySendError::Full(_)))
+    }
+
+    /// Orders the last one, waiting for those before it, and waits until it is written.
+    pub(super) fn finish(self, position: u64, lanes: &Lanes) {
+        if let Some(orders) = &self.orders {
+            // The thread ends only with us; if it panicked, the log is replayed from an older snapshot.
+            let _ = orders.send(self.order_for(position, lanes, false));
+        }
+    }
+
+    fn order_for(&self, position: u64, lanes: &Lanes, alone: bool) -> Order {
         let mut content = self.log_id.to_vec();
         content.extend_from_slice(&position.to_le_bytes());
         content.extend_from_slice(&lanes.encode());
-        !matches!(orders.try_send(Order { position, content, alone }), Err(TrySendError::Full(_)))
+        Order { position, content, alone }
     }
 }
 

@@ -94,8 +94,7 @@ impl EmbeddedSubscription {
         if self.parking.is_none() {
             let files = Arc::clone(&self.shared.files);
             let Cursor { parked, parked_seen, .. } = &self.cursor;
-            self.parking =
-                Some(Parking::open(files, &self.parking_dir(), &self.shared.config, parked, *parked_seen)?);
+            self.parking = Some(Parking::open(files, &self.parking_dir(), &self.shared.config, parked, *parked_seen)?);
         }
         Ok(self.parking.as_mut().expect("made above"))
     }
@@ -116,7 +115,14 @@ impl EmbeddedSubscription {
         let fresh = track.decide(first, next);
         self.cursor.totals.lost += fresh;
         self.shared.metrics.lost_entries.with_label_values(&[&*self.destination]).inc_by(fresh);
-        tracing::error!(destination = &*self.destination, partition, first, next, reason, "entries cannot be read any more");
+        tracing::error!(
+            destination = &*self.destination,
+            partition,
+            first,
+            next,
+            reason,
+            "entries cannot be read any more"
+        );
         Event::Lost { first: Position { partition, index: first }, next, reason }
     }
 
@@ -225,6 +231,10 @@ impl Subscription for EmbeddedSubscription {
         // A full channel means that a commit is near, and it releases as well.
         let _ = self.commands.try_send(Command::Release);
         Ok(())
+    }
+
+    fn is_saved(&self) -> bool {
+        self.shared.pins.of(&self.destination) == Some(self.cursor.next())
     }
 
     fn lag(&self) -> Lag {

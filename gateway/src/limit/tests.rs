@@ -59,11 +59,12 @@ fn a_block_passes_both_buckets_or_takes_from_neither() {
         assert!(told >= Duration::from_secs(1));
     }
     clock.advance(Duration::from_millis(1001));
-    assert_eq!(take(&limits, "t", 1000, 10), Ok(()), "no bytes went while lines refused");
+    assert_eq!(take(&limits, "t", 2000, 10), Ok(()), "no bytes went while lines refused");
     clock.advance(Duration::from_secs(100));
     assert_eq!(take(&limits, "t", 2000, 1), Ok(()));
     assert_eq!(wait(&limits, 500, 50).1, Reason::LimitBytes);
-    assert_eq!(take(&limits, "u", 1, 99), Ok(()));
+    clock.advance(Duration::from_millis(501));
+    assert_eq!(take(&limits, "t", 500, 99), Ok(()), "no lines went while bytes refused");
 }
 
 #[test]
@@ -105,7 +106,8 @@ fn what_is_given_back_can_be_used_and_is_no_more_than_a_burst() {
 
 #[test]
 fn a_reload_keeps_the_buckets_of_limits_that_have_not_changed() {
-    let (limits, _) = limits("{tenants: {t: {bytes_per_second: 1000}, u: {bytes_per_second: 1000, bytes_burst: 1000}}}");
+    let (limits, _) =
+        limits("{tenants: {t: {bytes_per_second: 1000}, u: {bytes_per_second: 1000, bytes_burst: 1000}}}");
     assert_eq!(take(&limits, "u", 1000, 1), Ok(()));
     assert_eq!(take(&limits, "t", 1 << 20, 1), Ok(()));
     let reloaded = limits.reloaded(&policy_of(

@@ -3,9 +3,7 @@
 //! The books of a destination, since the gateway started:
 //! `routed + unparked = delivered + rejected + parked + lost + undecided` (entries).
 
-use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, exponential_buckets,
-};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, exponential_buckets};
 
 /// The delivery's metrics. Cheap to clone; all clones count into the same registry.
 #[derive(Debug, Clone)]
@@ -71,24 +69,48 @@ impl DeliverMetrics {
             request_seconds,
             resent: counter("resent_batches_total", "Batches of which the store held nothing when counted.", &[])?,
             completed: counter("completed_batches_total", "Batches of which the store held a part when counted.", &[])?,
-            duplicated_records: counter("duplicated_records_total", "Records that the store holds more than once.", &[])?,
+            duplicated_records: counter(
+                "duplicated_records_total",
+                "Records that the store holds more than once.",
+                &[],
+            )?,
             count_failures: counter("count_failures_total", "Queries for stored batches that failed.", &[])?,
             saves: counter("saves_total", "Saves of the cursor.", &["result"])?,
             dead_letters: counter("dead_letters_total", "Records kept as dead letters.", &["reason"])?,
             undecided_entries: gauge("undecided_entries", "Entries taken in and not decided.", &[])?,
-            undecided_max_entries: gauge("undecided_max_entries", "Entries that may be taken in and not decided.", &[])?,
+            undecided_max_entries: gauge(
+                "undecided_max_entries",
+                "Entries that may be taken in and not decided.",
+                &[],
+            )?,
             loaded_bytes: gauge("loaded_bytes", "Bytes of batches in memory.", &[])?,
-            loaded_max_bytes: gauge("loaded_max_bytes", "Bytes of batches in memory above which nothing is read.", &[])?,
-            trailing_batches: gauge("trailing_batches", "Batches that are answered and not yet passed by the cursor.", &[])?,
+            loaded_max_bytes: gauge(
+                "loaded_max_bytes",
+                "Bytes of batches in memory above which nothing is read.",
+                &[],
+            )?,
+            trailing_batches: gauge(
+                "trailing_batches",
+                "Batches that are answered and not yet passed by the cursor.",
+                &[],
+            )?,
             lag_entries: gauge("lag_entries", "Entries of the journal that are not decided.", &[])?,
             lag_bytes: gauge("lag_bytes", "Bytes of the journal from the cursor on.", &[])?,
             lag_seconds: gauge("lag_seconds", "Age of the oldest entry that was taken in and is not decided.", &[])?,
             parked_entries: gauge("parked_entries", "Entries in the parking log.", &[])?,
             parked_bytes: gauge("parked_bytes", "Bytes that the parking log takes.", &[])?,
             parked_max_bytes: gauge("parked_max_bytes", "Bytes that the parking log may take.", &[])?,
-            held: gauge("held", "1 while nothing goes out for the tenant because of a mistake in configuration.", &["tenant"])?,
+            held: gauge(
+                "held",
+                "1 while nothing goes out for the tenant because of a mistake in configuration.",
+                &["tenant"],
+            )?,
             dead_letter_bytes: gauge("dead_letter_bytes", "Bytes that dead letters take.", &[])?,
-            dead_letter_max_bytes: gauge("dead_letter_max_bytes", "Bytes that dead letters may take; delivery stops there.", &[])?,
+            dead_letter_max_bytes: gauge(
+                "dead_letter_max_bytes",
+                "Bytes that dead letters may take; delivery stops there.",
+                &[],
+            )?,
         })
     }
 }

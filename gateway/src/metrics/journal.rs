@@ -1,8 +1,6 @@
 //! What the journal counts.
 
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
-};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets};
 
 /// The journal's metrics. Cheap to clone; all clones count into the same registry.
 #[derive(Debug, Clone)]
@@ -61,7 +59,10 @@ impl JournalMetrics {
             sync_seconds,
             lanes: gauge("lanes", "Lanes whose highest number is remembered.")?,
             lanes_bytes: gauge("lanes_bytes", "Memory that the lanes take.")?,
-            lanes_max_bytes: gauge("lanes_max_bytes", "Memory that the lanes may take; new ones are refused above it.")?,
+            lanes_max_bytes: gauge(
+                "lanes_max_bytes",
+                "Memory that the lanes may take; new ones are refused above it.",
+            )?,
             snapshots: counters("snapshots_total", "Snapshots of the lanes by result.", "result")?,
             files_set_aside: counters(
                 "files_set_aside_total",

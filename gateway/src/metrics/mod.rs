@@ -51,10 +51,17 @@ impl Metrics {
     /// If two have one name.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(format!("sluice_gateway_{name}"), help)?);
+        let gauge =
+            |name: &str, help: &str| register(&registry, IntGauge::new(format!("sluice_gateway_{name}"), help)?);
         let config = ConfigMetrics {
-            reload_failed: gauge("config_reload_failed", "1 while the configuration file has a fault and the last good one is in force.")?,
-            needs_restart: gauge("config_needs_restart", "1 while the configuration file has changes that need a restart.")?,
+            reload_failed: gauge(
+                "config_reload_failed",
+                "1 while the configuration file has a fault and the last good one is in force.",
+            )?,
+            needs_restart: gauge(
+                "config_needs_restart",
+                "1 while the configuration file has changes that need a restart.",
+            )?,
             tls_reload_failed: gauge("config_tls_reload_failed", "1 while renewed TLS files cannot be used.")?,
             reloads: register(
                 &registry,

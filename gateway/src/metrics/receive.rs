@@ -165,10 +165,13 @@ mod tests {
 
         let accepted = |tenant: &str| metrics.accepted.blocks.with_label_values(&[tenant, "audit"]).get();
         assert_eq!((accepted("tenant-0"), accepted("other")), (1, 10));
-        assert_eq!(metrics.received.blocks.get() as usize, TENANT_LABELS + 13);
-        assert_eq!(metrics.received.lines.get() as usize, (TENANT_LABELS + 12) * header.records as usize);
+        assert_eq!(metrics.received.blocks.get(), TENANT_LABELS as u64 + 13);
+        assert_eq!(metrics.received.lines.get(), (TENANT_LABELS as u64 + 12) * u64::from(header.records));
         let refused = |reason: Reason| metrics.refused.blocks.with_label_values(&["none", reason.word()]).get();
         assert_eq!((refused(Reason::Forbidden), refused(Reason::Checksum)), (1, 1));
-        assert_eq!(metrics.unknown.lines.with_label_values(&["none", "journal-failed"]).get(), u64::from(header.records));
+        assert_eq!(
+            metrics.unknown.lines.with_label_values(&["none", "journal-failed"]).get(),
+            u64::from(header.records)
+        );
     }
 }

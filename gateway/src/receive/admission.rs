@@ -76,7 +76,12 @@ struct Decided {
 }
 
 impl<'a, C: Clock + Clone> Request<'a, C> {
-    pub(super) fn new(admission: &'a Admission<C>, producers: &'a Producers, identity: &'a Identity, blocks: usize) -> Self {
+    pub(super) fn new(
+        admission: &'a Admission<C>,
+        producers: &'a Producers,
+        identity: &'a Identity,
+        blocks: usize,
+    ) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             admission,
@@ -147,7 +152,9 @@ impl<'a, C: Clock + Clone> Request<'a, C> {
     ) -> Result<Vec<Arc<str>>, Verdict> {
         let Admission { policy, credentials: _, limits } = self.admission;
         let is_known = |name: &str| policy.identities.iter().any(|identity| *identity.name == *name);
-        if !covers(self.identity, header) || !self.producers.belongs(header.lane.producer, &self.identity.name, is_known) {
+        if !covers(self.identity, header)
+            || !self.producers.belongs(header.lane.producer, &self.identity.name, is_known)
+        {
             self.log_forbidden(header, "its credential does not cover it");
             return Err(Verdict::RetryAfter(MISTAKE, Reason::Forbidden));
         }

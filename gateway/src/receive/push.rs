@@ -10,8 +10,8 @@ use governor::clock::Clock;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use sluice_wire::block::{Frame, Frames};
-use sluice_wire::push::{self, Hello, JOURNAL_HEADER, VERDICTS_TYPE};
 use sluice_wire::limits;
+use sluice_wire::push::{self, Hello, JOURNAL_HEADER, VERDICTS_TYPE};
 
 use super::admission::Request;
 use super::budget::Share;
@@ -37,7 +37,8 @@ where
     let journal = receiver.journal.id();
     match serde_json::to_string(&Hello::new(journal)) {
         Ok(hello) => {
-            let headers = [(CONTENT_TYPE.as_str(), "application/json".to_owned()), (JOURNAL_HEADER, journal.to_string())];
+            let headers =
+                [(CONTENT_TYPE.as_str(), "application/json".to_owned()), (JOURNAL_HEADER, journal.to_string())];
             (headers, hello).into_response()
         }
         Err(error) => {
@@ -102,7 +103,8 @@ where
         let task = tokio::spawn(Arc::clone(&self).store(admission, identity, frames, share));
         match task.await {
             Ok(reply) => {
-                let headers = [(CONTENT_TYPE.as_str(), VERDICTS_TYPE.to_owned()), (JOURNAL_HEADER, journal.to_string())];
+                let headers =
+                    [(CONTENT_TYPE.as_str(), VERDICTS_TYPE.to_owned()), (JOURNAL_HEADER, journal.to_string())];
                 Ok((headers, reply).into_response())
             }
             Err(error) => {
@@ -112,7 +114,13 @@ where
         }
     }
 
-    async fn store(self: Arc<Self>, admission: Arc<Admission<C>>, identity: Arc<Identity>, frames: Vec<Frame>, share: Share) -> String {
+    async fn store(
+        self: Arc<Self>,
+        admission: Arc<Admission<C>>,
+        identity: Arc<Identity>,
+        frames: Vec<Frame>,
+        share: Share,
+    ) -> String {
         let mut request = Request::new(&admission, &self.producers, &identity, frames.len());
         let mut looked_at = 0;
         for frame in frames {

@@ -15,6 +15,10 @@ pub(crate) const LINES: &str = concat!(
     "\n",
 );
 
+fn length(text: &str) -> u32 {
+    u32::try_from(text.len()).expect("a short text")
+}
+
 /// The header of [`LINES`], not compressed.
 pub(crate) fn header(cluster: &str, category: Category, scope: &str) -> Header {
     Header {
@@ -24,9 +28,9 @@ pub(crate) fn header(cluster: &str, category: Category, scope: &str) -> Header {
         node: "node-1".into(),
         encoding: Encoding::None,
         payload_crc: crc32c::crc32c(LINES.as_bytes()),
-        raw_len: LINES.len() as u32,
+        raw_len: length(LINES),
         records: 2,
-        longest: LINES.lines().map(str::len).max().unwrap_or(0) as u32,
+        longest: LINES.lines().map(length).max().unwrap_or(0),
         first_time: 1_761_473_730_500_000_000,
         last_time: 1_761_473_731_000_000_000,
         positions: Vec::new(),
@@ -78,7 +82,8 @@ impl Journal for MemoryJournal {
         let mut stored = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let mut store = |entry| {
             let index = stored.len() as u64;
-            let answer = if answers.is_empty() { Appended::Stored(Position { partition: 0, index }) } else { answers.remove(0) };
+            let answer =
+                if answers.is_empty() { Appended::Stored(Position { partition: 0, index }) } else { answers.remove(0) };
             if matches!(answer, Appended::Stored(_)) {
                 stored.push(entry);
             }

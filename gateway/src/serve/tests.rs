@@ -92,7 +92,12 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<Str
 }
 
 /// Asks over TLS with a certificate, or without.
-async fn ask_tls(files: &Files, address: SocketAddr, name: &str, client: Option<&(rcgen::Certificate, KeyPair)>) -> io::Result<String> {
+async fn ask_tls(
+    files: &Files,
+    address: SocketAddr,
+    name: &str,
+    client: Option<&(rcgen::Certificate, KeyPair)>,
+) -> io::Result<String> {
     use rustls::pki_types::pem::PemObject as _;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(files.ca.pem.as_bytes()).unwrap()).unwrap();
@@ -117,7 +122,8 @@ async fn the_names_in_a_clients_certificate_are_those_its_ca_has_signed() {
     let files = Files::new();
     let acceptor = Arc::new(Acceptor::new(&files.tls()).unwrap());
     let running = start(Some(acceptor), 10, Duration::from_secs(5), Router::new().route("/", get(names))).await;
-    let sans = [SanType::DnsName("agent.example".try_into().unwrap()), SanType::URI("spiffe://x/agent".try_into().unwrap())];
+    let sans =
+        [SanType::DnsName("agent.example".try_into().unwrap()), SanType::URI("spiffe://x/agent".try_into().unwrap())];
     let good = files.ca.sign(&sans, ExtendedKeyUsagePurpose::ClientAuth);
     let reply = ask_tls(&files, running.address, "localhost", Some(&good)).await.unwrap();
     assert_eq!(reply, "true agent.example spiffe://x/agent");
@@ -125,7 +131,10 @@ async fn the_names_in_a_clients_certificate_are_those_its_ca_has_signed() {
     let none = ask_tls(&files, running.address, "localhost", None).await.unwrap();
     assert_eq!(none, "true ", "let in, to be told that a credential is missing");
 
-    for stranger in [Ca::new().sign(&sans, ExtendedKeyUsagePurpose::ClientAuth), files.ca.sign(&sans, ExtendedKeyUsagePurpose::ServerAuth)] {
+    for stranger in [
+        Ca::new().sign(&sans, ExtendedKeyUsagePurpose::ClientAuth),
+        files.ca.sign(&sans, ExtendedKeyUsagePurpose::ServerAuth),
+    ] {
         assert!(ask_tls(&files, running.address, "localhost", Some(&stranger)).await.is_err());
     }
     assert!(ask(TcpStream::connect(running.address).await.unwrap()).await.is_ok_and(|reply| !reply.contains("true")));
@@ -135,7 +144,8 @@ async fn the_names_in_a_clients_certificate_are_those_its_ca_has_signed() {
 async fn a_renewed_certificate_is_used_and_a_broken_one_is_not() {
     let files = Files::new();
     let acceptor = Arc::new(Acceptor::new(&files.tls()).unwrap());
-    let running = start(Some(Arc::clone(&acceptor)), 10, Duration::from_secs(5), Router::new().route("/", get(names))).await;
+    let running =
+        start(Some(Arc::clone(&acceptor)), 10, Duration::from_secs(5), Router::new().route("/", get(names))).await;
     assert!(!acceptor.refresh().unwrap());
     files.renew("renewed");
     assert!(acceptor.refresh().unwrap());
@@ -167,7 +177,8 @@ async fn connections_above_the_bound_wait_and_silent_ones_are_closed() {
     let second = tokio::spawn(ask(TcpStream::connect(running.address).await.unwrap()));
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!((running.open.get(), second.is_finished()), (1, false));
-    assert_eq!(silent.read(&mut [0; 100]).await.unwrap(), 0, "closed for its silence");
+    let closed = tokio::time::timeout(Duration::from_secs(5), silent.read(&mut [0; 100])).await;
+    assert_eq!(closed.expect("closed for its silence").unwrap(), 0);
     assert_eq!(second.await.unwrap().unwrap(), "true ");
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(running.open.get(), 0);
@@ -175,7 +186,13 @@ async fn connections_above_the_bound_wait_and_silent_ones_are_closed() {
 
 #[tokio::test]
 async fn a_stop_lets_requests_under_way_end_and_takes_no_new_ones() {
-    let slow = Router::new().route("/", get(async || { tokio::time::sleep(Duration::from_millis(200)).await; "done" }));
+    let slow = Router::new().route(
+        "/",
+        get(async || {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            "done"
+        }),
+    );
     let running = start(None, 10, Duration::from_secs(5), slow).await;
     let idle = TcpStream::connect(running.address).await.unwrap();
     let under_way = tokio::spawn(ask(TcpStream::connect(running.address).await.unwrap()));
@@ -183,7 +200,11 @@ async fn a_stop_lets_requests_under_way_end_and_takes_no_new_ones() {
     drop(running.stop);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(TcpStream::connect(running.address).await.is_err());
+    assert!(!running.ended.is_finished(), "a request is under way");
     assert_eq!(under_way.await.unwrap().unwrap(), "done");
-    tokio::time::timeout(Duration::from_secs(2), running.ended).await.expect("an idle connection holds up nobody").unwrap();
+    tokio::time::timeout(Duration::from_secs(2), running.ended)
+        .await
+        .expect("an idle connection holds up nobody")
+        .unwrap();
     drop(idle);
 }

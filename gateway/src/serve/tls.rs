@@ -101,9 +101,8 @@ impl Acceptor {
 
 impl Pem {
     fn read(files: &Tls) -> Result<Self, Error> {
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })
-        };
+        let read =
+            |path: &Path| std::fs::read(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source });
         let client_ca = files.client_ca.as_deref().map(read).transpose()?;
         Ok(Self { certificate: read(&files.certificate)?, key: read(&files.key)?, client_ca })
     }
@@ -111,7 +110,8 @@ impl Pem {
 
 fn server_config(files: &Tls, pem: &Pem) -> Result<ServerConfig, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let unusable = |path: &Path, reason: &dyn ToString| Error::Unusable { path: path.to_owned(), reason: reason.to_string() };
+    let unusable =
+        |path: &Path, reason: &dyn ToString| Error::Unusable { path: path.to_owned(), reason: reason.to_string() };
     let certificates = certificates(&files.certificate, &pem.certificate)?;
     let key = PrivateKeyDer::from_pem_slice(&pem.key).map_err(|error| Error::NotPem {
         path: files.key.clone(),
@@ -137,7 +137,8 @@ fn server_config(files: &Tls, pem: &Pem) -> Result<ServerConfig, Error> {
         }
         _ => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_single_cert(certificates, key).map_err(|error| unusable(&files.certificate, &error))?;
+    let mut config =
+        builder.with_single_cert(certificates, key).map_err(|error| unusable(&files.certificate, &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -71,11 +71,18 @@ impl Rig {
         for (number, at) in records {
             raw.extend_from_slice(b"{\"_time\":\"");
             time::write(*at, &mut raw);
-            raw.extend_from_slice(format!("\",\"_msg\":\"{}\",\"k8s_pod_name\":\"p\"}}\n", Self::text(tenant, *number)).as_bytes());
+            raw.extend_from_slice(
+                format!("\",\"_msg\":\"{}\",\"k8s_pod_name\":\"p\"}}\n", Self::text(tenant, *number)).as_bytes(),
+            );
         }
         let payload = Bytes::from(zstd::bulk::compress(&raw, 1).unwrap());
         let header = Header {
-            lane: Lane { producer: ProducerId([1; 16]), category: Category::Application, scope: tenant.into(), split: "".into() },
+            lane: Lane {
+                producer: ProducerId([1; 16]),
+                category: Category::Application,
+                scope: tenant.into(),
+                split: "".into(),
+            },
             number: block,
             cluster: "infra".into(),
             node: "node-7".into(),
@@ -125,7 +132,9 @@ impl Rig {
 
     /// What came in is what became of it.
     pub(crate) fn books_balance(&self) {
-        let entries = |outcome: &str| self.sum(&format!("sluice_gateway_deliver_entries_total{{destination=\"logs\",outcome=\"{outcome}\""));
+        let entries = |outcome: &str| {
+            self.sum(&format!("sluice_gateway_deliver_entries_total{{destination=\"logs\",outcome=\"{outcome}\""))
+        };
         let came = entries("routed") + entries("unparked");
         let fate = entries("delivered") + entries("rejected") + entries("parked") + entries("lost");
         assert_eq!(came, fate + self.metric("undecided_entries"));
@@ -175,6 +184,7 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
 pub(crate) fn lines(body: &[u8]) -> Vec<String> {
     let mut raw = String::new();
     zstd::stream::read::Decoder::new(body).unwrap().take(64 << 20).read_to_string(&mut raw).unwrap();
-    let text = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["_msg"].as_str().unwrap().to_owned();
+    let text =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["_msg"].as_str().unwrap().to_owned();
     raw.lines().map(text).collect()
 }

@@ -98,7 +98,12 @@ pub(crate) fn entry_for(scope: &str, number: u64, destinations: &[&str]) -> Entr
     let payload = Bytes::from(format!("{{\"_time\":\"2025-10-26T10:15:30Z\",\"_msg\":\"{text}\"}}\n"));
     let time = sluice_wire::time::parse(b"2025-10-26T10:15:30Z").unwrap();
     let header = Header {
-        lane: Lane { producer: ProducerId([1; 16]), category: Category::Application, scope: scope.into(), split: "".into() },
+        lane: Lane {
+            producer: ProducerId([1; 16]),
+            category: Category::Application,
+            scope: scope.into(),
+            split: "".into(),
+        },
         number,
         cluster: "infra".into(),
         node: "node-7".into(),

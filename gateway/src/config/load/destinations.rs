@@ -18,7 +18,9 @@ pub(super) fn read(node: &Node<'_>, sources: Sources<'_>) -> Vec<Destination> {
                 name_node.fault("another destination has this name: give each its own");
             }
             let kind = match map.choice(&["victorialogs", "file"]) {
-                Some(("victorialogs", node)) => node.map(|map| victorialogs(map, sources)).map(DestinationKind::VictoriaLogs),
+                Some(("victorialogs", node)) => {
+                    node.map(|map| victorialogs(map, sources)).map(DestinationKind::VictoriaLogs)
+                }
                 Some((_, node)) => node.map(file).map(DestinationKind::File),
                 None => None,
             };
@@ -62,7 +64,11 @@ fn victorialogs(map: &Map<'_>, sources: Sources<'_>) -> Option<VictoriaLogs> {
         url: url?,
         token,
         ca,
-        stream_fields: if stream_fields.is_present() { fields } else { DEFAULT_STREAM_FIELDS.map(str::to_owned).to_vec() },
+        stream_fields: if stream_fields.is_present() {
+            fields
+        } else {
+            DEFAULT_STREAM_FIELDS.map(str::to_owned).to_vec()
+        },
         durable_after: durable_after.unwrap_or(Duration::from_secs(30)),
         batch_ids: batch_ids.unwrap_or(true),
         retention,

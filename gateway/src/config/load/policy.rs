@@ -34,7 +34,8 @@ pub(super) fn read(node: &Node<'_>, context: &Context<'_>) -> Option<Policy> {
             Some(tenants)
         });
         let (tenant_rules, default_tenant) = tenants.unwrap_or_default();
-        let mut tenants: Vec<Tenant> = tenant_rules.iter().map(|rule| &rule.tenant).chain(&default_tenant).cloned().collect();
+        let mut tenants: Vec<Tenant> =
+            tenant_rules.iter().map(|rule| &rule.tenant).chain(&default_tenant).cloned().collect();
         tenants.sort();
         tenants.dedup();
 
@@ -43,11 +44,21 @@ pub(super) fn read(node: &Node<'_>, context: &Context<'_>) -> Option<Policy> {
             Some((default_limit, tenant_limits(&map.optional("tenants"), &tenants)))
         });
         let (default_limit, limits) = limits.unwrap_or_default();
-        let destinations: Vec<_> = context.destinations.iter().map(|destination| Arc::clone(&destination.name)).collect();
+        let destinations: Vec<_> =
+            context.destinations.iter().map(|destination| Arc::clone(&destination.name)).collect();
         let routes = map.optional("routes").list().filter_map(|item| route(&item, &tenants, &destinations)).collect();
-        let default_destinations = words::references(&map.required("default_destinations"), "destination", &destinations);
-        let mut policy =
-            Policy { version: 0, identities, tenant_rules, default_tenant, limits, default_limit, routes, default_destinations };
+        let default_destinations =
+            words::references(&map.required("default_destinations"), "destination", &destinations);
+        let mut policy = Policy {
+            version: 0,
+            identities,
+            tenant_rules,
+            default_tenant,
+            limits,
+            default_limit,
+            routes,
+            default_destinations,
+        };
         policy.version = version(&policy);
         Some(policy)
     })
@@ -157,7 +168,9 @@ fn limit(map: &Map<'_>) -> Option<Limit> {
     let burst_bytes = bytes_burst.bytes(1..=u32::MAX.into()).map(small);
     let burst_lines = lines_burst.integer(1..=u32::MAX);
     Some(Limit {
-        bytes: bytes.map(small).map(|rate| Rate { per_second: rate, burst: burst_bytes.unwrap_or(burst(rate, 1 << 20)) }),
+        bytes: bytes
+            .map(small)
+            .map(|rate| Rate { per_second: rate, burst: burst_bytes.unwrap_or(burst(rate, 1 << 20)) }),
         lines: lines.map(|rate| Rate { per_second: rate, burst: burst_lines.unwrap_or(burst(rate, 10_000)) }),
     })
 }

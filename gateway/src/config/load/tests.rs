@@ -37,7 +37,10 @@ fn what_is_not_written_has_a_default() {
     assert_eq!((config.push.max_connections, config.push.body_timeout), (4096, Duration::from_secs(30)));
     assert_eq!((config.journal.max_bytes, config.journal.segment_bytes), (8 << 30, 64 << 20));
     let DestinationKind::VictoriaLogs(store) = &config.destinations[1].kind else { panic!("{config:?}") };
-    assert_eq!((store.timeout, store.durable_after, store.future), (Duration::from_secs(45), Duration::from_secs(30), 2 * DAY));
+    assert_eq!(
+        (store.timeout, store.durable_after, store.future),
+        (Duration::from_secs(45), Duration::from_secs(30), 2 * DAY)
+    );
     assert_eq!((store.batch_ids, store.retention, store.concurrency), (true, None, 4));
     assert!(matches!(config.policy.identities[0].proof, Proof::Loopback));
     assert_eq!(config.policy.identities[0].categories, Category::ALL);
@@ -83,7 +86,10 @@ policy:
 #[test]
 fn who_proves_nothing_may_send_on_loopback_only() {
     let open = SMALL.replace("127.0.0.1:0", "0.0.0.0:7070");
-    assert!(faults(&format!("{open}{POLICY}")).contains("policy.identities[0].loopback (line 9): unauthenticated only on loopback"));
+    assert!(
+        faults(&format!("{open}{POLICY}"))
+            .contains("policy.identities[0].loopback (line 9): unauthenticated only on loopback")
+    );
     let token = POLICY.replace("loopback: true", "token_env: TOKEN_A");
     assert_eq!(faults(&format!("{open}{token}")), "");
     assert!(faults(&format!("{SMALL}{}", POLICY.replace("true", "false"))).contains("leave it out"));
@@ -91,7 +97,9 @@ fn who_proves_nothing_may_send_on_loopback_only() {
 
 #[test]
 fn tokens_come_from_files_and_the_environment_and_are_not_shown() {
-    let of = |identity: &str| policy_faults(&format!("identities: [{identity}]\ntenants: {{default: t}}\ndefault_destinations: [local]"));
+    let of = |identity: &str| {
+        policy_faults(&format!("identities: [{identity}]\ntenants: {{default: t}}\ndefault_destinations: [local]"))
+    };
     assert!(of("{name: a, token: hunter2}").contains("[0].token (line 8): a token is not written into this file"));
     assert!(!of("{name: a, token: hunter2}").contains("hunter2"));
     assert!(of("{name: a, token_file: /elsewhere/a}").contains("/elsewhere/a: cannot be read"));
@@ -99,9 +107,13 @@ fn tokens_come_from_files_and_the_environment_and_are_not_shown() {
     assert!(of("{name: a, token_file: /tokens/a, token_env: TOKEN_A}").contains("only one of"));
     assert!(of("{name: a, token_file: '/tokens/a b'}").contains("the token there is empty or holds spaces"));
     assert!(of("{name: a}").contains("one of token_file, token_env, san, loopback is missing"));
-    assert!(of("{name: a, token_file: /tokens/a}, {name: b, token_env: TOKEN_A}").contains("[1] (line 8): it is proved as a is"));
+    assert!(
+        of("{name: a, token_file: /tokens/a}, {name: b, token_env: TOKEN_A}")
+            .contains("[1] (line 8): it is proved as a is")
+    );
     assert!(of("{name: a, san: node.example.org}").contains("proves nothing without push.tls.client_ca"));
-    let read = policy("identities: [{name: a, token_file: /tokens/a}]\ntenants: {default: t}\ndefault_destinations: [local]");
+    let read =
+        policy("identities: [{name: a, token_file: /tokens/a}]\ntenants: {default: t}\ndefault_destinations: [local]");
     assert!(matches!(&read.identities[0].proof, Proof::Token(secret) if secret.reveal() == "secret-a"));
     assert!(!format!("{read:?}").contains("secret-a"));
 }
@@ -114,11 +126,17 @@ fn names_that_nothing_has_are_faults() {
         ))
     };
     assert_eq!(of(""), "");
-    assert!(of("routes: [{tenants: [v], destinations: [local]}]").contains("routes[0].tenants[0] (line 11): there is no tenant \"v\"; there are: t, u"));
+    assert!(
+        of("routes: [{tenants: [v], destinations: [local]}]")
+            .contains("routes[0].tenants[0] (line 11): there is no tenant \"v\"; there are: t, u")
+    );
     assert!(of("routes: [{destinations: [x]}]").contains("there is no destination \"x\"; there are: local, logs"));
     assert!(of("routes: [{tenants: [u]}]").contains("routes[0].destinations (line 11): it is missing"));
     assert_eq!(of("routes: [{tenants: [u], destinations: []}]"), "");
-    assert!(of("limits: {tenants: {v: {bytes_per_second: 1MiB}}}").contains("limits.tenants.v (line 11): no rule gives this tenant; the rules give: t, u"));
+    assert!(
+        of("limits: {tenants: {v: {bytes_per_second: 1MiB}}}")
+            .contains("limits.tenants.v (line 11): no rule gives this tenant; the rules give: t, u")
+    );
     assert!(of("limits: {default: {bytes_burst: 1MiB}}").contains("limits nothing without bytes_per_second"));
     assert!(of("routes: [{namespaces: ['a['], destinations: []}]").contains("expected a name or a glob"));
     let tenant = "identities: [{name: a, loopback: true}, {name: a, token_env: TOKEN_A}]\ntenants: {default: '..'}\ndefault_destinations: []";
@@ -142,7 +160,9 @@ limits: {default: {bytes_per_second: 100KiB, lines_per_second: 50000}, tenants: 
 #[test]
 fn the_version_follows_the_policy_and_knows_no_secret() {
     let of = |identity: &str, destination: &str| -> Policy {
-        policy(&format!("identities: [{{name: a, {identity}}}]\ntenants: {{default: t}}\ndefault_destinations: [{destination}]"))
+        policy(&format!(
+            "identities: [{{name: a, {identity}}}]\ntenants: {{default: t}}\ndefault_destinations: [{destination}]"
+        ))
     };
     let first = of("token_env: TOKEN_A", "local");
     assert_eq!(first.version, of("token_env: TOKEN_A", "local").version);

@@ -19,7 +19,9 @@ pub(super) fn destination_name(node: &Node<'_>) -> Option<Arc<str>> {
 
 /// The name of an identity.
 pub(super) fn identity_name(node: &Node<'_>) -> Option<Arc<str>> {
-    node.read("a name of 1 to 63 letters, digits and _ . -", |text| is_word(text, 63, is_name_byte).then(|| text.into()))
+    node.read("a name of 1 to 63 letters, digits and _ . -", |text| {
+        is_word(text, 63, is_name_byte).then(|| text.into())
+    })
 }
 
 /// A tenant.
@@ -61,7 +63,11 @@ pub(super) fn references(node: &Node<'_>, what: &str, known: &[Arc<str>]) -> Vec
 /// A list of categories; all of them where nothing is written.
 pub(super) fn categories(node: &Node<'_>) -> Vec<Category> {
     let words = Category::ALL.map(|category| (category.word(), category));
-    if node.is_present() { node.list().filter_map(|item| item.one_of(&words)).collect() } else { Category::ALL.to_vec() }
+    if node.is_present() {
+        node.list().filter_map(|item| item.one_of(&words)).collect()
+    } else {
+        Category::ALL.to_vec()
+    }
 }
 
 /// A list of globs.
@@ -111,7 +117,9 @@ pub(super) fn token(map: &Map<'_>, sources: Sources<'_>) -> Option<Secret> {
 fn secret(node: &Node<'_>, text: &str) -> Option<Secret> {
     let text = text.trim();
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        node.fault("the token there is empty or holds spaces, line ends or characters that are not ASCII: write one token");
+        node.fault(
+            "the token there is empty or holds spaces, line ends or characters that are not ASCII: write one token",
+        );
         return None;
     }
     Some(Secret::new(text))

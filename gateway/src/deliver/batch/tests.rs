@@ -26,7 +26,8 @@ fn a_batch_is_closed_before_it_gets_too_large() {
     let raw = |batch: &Batch| batch.entries.iter().map(|entry| entry.block.header.raw_len).sum::<u32>();
     assert!(closed.iter().all(|batch| raw(batch) <= 200 && batch.members.len() == batch.entries.len()));
     let rest = gather.of_tenants(|_| true);
-    let members: Vec<u64> = closed.iter().chain(&rest).flat_map(|batch| &batch.members).map(|member| member.index).collect();
+    let members: Vec<u64> =
+        closed.iter().chain(&rest).flat_map(|batch| &batch.members).map(|member| member.index).collect();
     assert_eq!(members, (0..10).collect::<Vec<_>>());
 }
 

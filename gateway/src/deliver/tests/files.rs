@@ -21,7 +21,7 @@ fn open(files: &Arc<FaultyFiles>, state: Option<&[u8]>) -> FileTree {
 
 /// The disk in memory knows only files: this one lists directories as well, as a real one does.
 #[derive(Debug)]
-struct WithDirectories(Arc<FaultyFiles>);
+pub(in crate::deliver) struct WithDirectories(pub(in crate::deliver) Arc<FaultyFiles>);
 
 impl Files for WithDirectories {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
@@ -117,7 +117,8 @@ async fn a_loss_of_power_at_any_moment_neither_loses_nor_repeats_a_line() {
         let mut number = 0;
         for life in 0..4 {
             let journal = rig.open();
-            let fault = [Op::Write, Op::SyncData, Op::SyncDir, Op::Rename, Op::Create][usize::try_from(seed % 5).unwrap()];
+            let fault =
+                [Op::Write, Op::SyncData, Op::SyncDir, Op::Rename, Op::Create][usize::try_from(seed % 5).unwrap()];
             rig.run(&journal, |state| open(&rig.files, state), async {
                 for step in 0..6 {
                     number += 1;
@@ -136,7 +137,10 @@ async fn a_loss_of_power_at_any_moment_neither_loses_nor_repeats_a_line() {
         }
         let journal = rig.open();
         rig.run(&journal, |state| open(&rig.files, state), async {
-            until("all is there", || texts(&rig.files, "a").len() as u64 >= number && texts(&rig.files, "b").len() as u64 >= number).await;
+            until("all is there", || {
+                texts(&rig.files, "a").len() as u64 >= number && texts(&rig.files, "b").len() as u64 >= number
+            })
+            .await;
             tokio::time::sleep(Duration::from_secs(5)).await;
         })
         .await;
@@ -147,20 +151,20 @@ async fn a_loss_of_power_at_any_moment_neither_loses_nor_repeats_a_line() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_holds_and_then_goes_on_where_it_was() {
-    let rig = Rig::new();
+    let (rig, tree) = (Rig::new(), Arc::new(FaultyFiles::new()));
     let journal = rig.open();
-    rig.run(&journal, |state| open(&rig.files, state), async {
+    rig.run(&journal, |state| open(&tree, state), async {
         append(&journal, vec![entry("a", 1)]).await;
-        until("the first is there", || texts(&rig.files, "a").len() == 1).await;
-        append(&journal, vec![entry("a", 2), entry("a", 3)]).await;
+        until("the first is there", || texts(&tree, "a").len() == 1).await;
         // Half of the bytes get there, as on a real disk.
-        rig.files.fail(Op::Write, 0, Fault::NoSpace);
+        tree.fail(Op::Write, 0, Fault::NoSpace);
+        append(&journal, vec![entry("a", 2), entry("a", 3)]).await;
         until("it is held", || rig.metric("batches_total{destination=\"logs\",outcome=\"hold\"}") == 1).await;
         append(&journal, vec![entry("a", 4)]).await;
-        until("all is there", || texts(&rig.files, "a").len() == 4).await;
+        until("all is there", || texts(&tree, "a").len() == 4).await;
     })
     .await;
-    assert_eq!(texts(&rig.files, "a"), in_order("a", 4));
+    assert_eq!(texts(&tree, "a"), in_order("a", 4));
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,17 +211,34 @@ async fn entries_beyond_the_share_of_the_journal_are_parked_and_keep_their_order
     assert_eq!((subscription.lag().entries, subscription.parked().entries), (0, 0));
 }
 
-/// 10 KiB in the journal, one short record.
-fn big(number: u64) -> Entry {
-    let mut entry = entry("a", number);
-    let mut stored = entry.block.payload.to_vec();
-    // A skippable frame: zstd passes over it.
-    stored.extend_from_slice(&[0x50, 0x2a, 0x4d, 0x18]);
-    stored.extend_from_slice(&10_000_u32.to_le_bytes());
-    stored.resize(stored.len() + 10_000, 0);
-    entry.block.header.payload_crc = crc32c::crc32c(&stored);
-    entry.block.payload = stored.into();
-    entry
+fn send(tree: &FileTree, texts: &[&str]) -> Outcome {
+    let position = crate::journal::Position { partition: 0, index: 0 };
+    let batch = Batch::new(vec![position], vec![entry_of("a", 1, texts)]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(tree.send(&batch, Mode::Whole))
+}
+
+#[test]
+fn at_start_files_are_as_long_as_the_saved_state_says() {
+    let files = Arc::new(FaultyFiles::new());
+    let tree = open(&files, None);
+    assert!(matches!(send(&tree, &["saved"]), Outcome::Delivered(_)));
+    let state = tree.state();
+    assert!(matches!(send(&tree, &["not saved"]), Outcome::Delivered(_)));
+    drop(tree);
+    let _tree = open(&files, Some(&state));
+    assert_eq!(texts(&files, "a"), ["saved"]);
+}
+
+#[test]
+fn what_a_failed_attempt_left_is_cut_off_before_the_next() {
+    let files = Arc::new(FaultyFiles::new());
+    let tree = open(&files, None);
+    assert!(matches!(send(&tree, &["first"]), Outcome::Delivered(_)));
+    files.fail(Op::SyncData, 0, Fault::Io);
+    assert!(matches!(send(&tree, &["a long one", "of two lines"]), Outcome::Hold(_)));
+    assert!(matches!(send(&tree, &["short"]), Outcome::Delivered(_)));
+    assert_eq!(texts(&files, "a"), ["first", "short"]);
 }
 
 #[test]

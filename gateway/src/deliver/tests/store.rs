@@ -142,7 +142,9 @@ fn expected(tenant: &str, numbers: std::ops::RangeInclusive<u64>) -> Vec<String>
 async fn all_decided(rig: &Rig) {
     until("all is decided", || {
         let undecided = rig.metric("undecided_entries{destination=\"logs\"}");
-        undecided == 0 && rig.metric("lag_entries{destination=\"logs\"}") == 0 && rig.metric("saves_total{destination=\"logs\",result=\"saved\"}") > 1
+        undecided == 0
+            && rig.metric("lag_entries{destination=\"logs\"}") == 0
+            && rig.metric("saves_total{destination=\"logs\",result=\"saved\"}") > 1
     })
     .await;
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -172,6 +174,26 @@ async fn many_entries_that_wait_are_all_taken_in() {
     append(&journal, (1..=2000).map(|number| entry("a", number)).collect()).await;
     rig.run(&journal, |_| store.clone(), all_decided(&rig)).await;
     assert_eq!(store.0.borrow().texts("a"), expected("a", 1..=2000));
+}
+
+/// Without a save of what was passed over, a destination without routes would fill the journal.
+#[tokio::test(start_paused = true)]
+async fn entries_for_somebody_else_do_not_pin_the_journal() {
+    let (rig, store) = (Rig::new(), Store::default());
+    let journal = rig.open();
+    let mut number = 0;
+    rig.run(&journal, |_| store.clone(), async {
+        // Twice of what the journal takes.
+        for _ in 0..800 {
+            number += 1;
+            let mut entry = big(number);
+            entry.destinations = vec!["somebody else".into()];
+            append(&journal, vec![entry]).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    assert!(store.0.borrow().requests.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,10 +323,17 @@ async fn a_record_that_is_refused_becomes_a_dead_letter_alone() {
     assert_eq!(letters.lines().count(), 2);
     for letter in letters.lines() {
         let letter: serde_json::Value = serde_json::from_str(letter).unwrap();
-        assert_eq!((&letter["reason"], &letter["tenant"], &letter["identity"]), (&"refused".into(), &"a".into(), &"node-7".into()));
+        assert_eq!(
+            (&letter["reason"], &letter["tenant"], &letter["identity"]),
+            (&"refused".into(), &"a".into(), &"node-7".into())
+        );
         assert_eq!(letter["record"]["_msg"], "bad");
     }
-    assert_eq!(rig.metric("entries_total{destination=\"logs\",outcome=\"rejected\"}"), 1, "the entry of which nothing was taken");
+    assert_eq!(
+        rig.metric("entries_total{destination=\"logs\",outcome=\"rejected\"}"),
+        1,
+        "the entry of which nothing was taken"
+    );
     rig.books_balance();
 }
 
@@ -323,6 +352,8 @@ async fn a_held_tenant_is_parked_the_others_go_on_and_nothing_is_lost() {
         assert_eq!(rig.metric("held{destination=\"logs\",tenant=\"held\"}"), 1);
         assert_eq!(rig.metric("lag_entries{destination=\"logs\"}"), 0, "the held tenant pins nothing in the journal");
         assert_eq!(rig.metric("parked_entries{destination=\"logs\"}"), 20);
+        // Only the batch that it is probed with is under way.
+        assert!(rig.metric("undecided_entries{destination=\"logs\"}") <= 5);
         rig.books_balance();
         store.0.borrow_mut().tenants.clear();
         until("nothing is parked", || rig.metric("parked_entries{destination=\"logs\"}") == 0).await;
@@ -370,6 +401,54 @@ async fn while_nothing_can_be_counted_the_cursor_waits() {
     })
     .await;
     assert_eq!(store.0.borrow().requests.len(), 1);
+}
+
+/// The crash came after the copies were durable, and before the batch was recorded anew.
+#[tokio::test(start_paused = true)]
+async fn a_batch_under_way_is_known_again_when_its_entries_were_just_parked() {
+    let (rig, store) = (Rig::new(), Store::default());
+    let journal = rig.open();
+    append(&journal, (1..=10).map(|number| entry("a", number)).collect()).await;
+    rig.run(&journal, |_| store.clone(), until("it is stored", || store.0.borrow().texts("a").len() == 10)).await;
+    let mut subscription = journal.subscribe("logs").unwrap();
+    let positions: Vec<_> = (0..10).map(|index| crate::journal::Position { partition: 0, index }).collect();
+    assert_eq!(subscription.park(&positions).unwrap().moved.len(), 10);
+    drop((subscription, journal));
+    rig.files.crash(5);
+    let journal = rig.open();
+    rig.run(&journal, |_| store.clone(), tokio::time::sleep(Duration::from_secs(120))).await;
+    assert_eq!(store.0.borrow().texts("a"), expected("a", 1..=10));
+    let subscription = journal.subscribe("logs").unwrap();
+    assert_eq!((subscription.lag().entries, subscription.parked().entries), (0, 0));
+}
+
+/// Nothing is wrong with the tenant, but its batches cannot be decided: they must not fill the journal.
+#[tokio::test(start_paused = true)]
+async fn what_pins_too_much_of_the_journal_is_moved_out_of_it() {
+    let (rig, store) = (Rig::new(), Store::default());
+    store.0.borrow_mut().cannot_count = true;
+    let journal = rig.open();
+    let mut number = 0;
+    rig.run(&journal, |_| store.clone(), async {
+        // The journal alone takes 4 MiB, 400 of these.
+        for _ in 0..550 {
+            number += 1;
+            append(&journal, vec![big(number)]).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(rig.metric("parked_entries{destination=\"logs\"}") > 100);
+        rig.books_balance();
+    })
+    .await;
+    // Batches under way are found again where they are now.
+    drop(journal);
+    rig.files.crash(3);
+    store.0.borrow_mut().cannot_count = false;
+    let journal = rig.open();
+    rig.run(&journal, |_| store.clone(), tokio::time::sleep(Duration::from_secs(300))).await;
+    let subscription = journal.subscribe("logs").unwrap();
+    assert_eq!((subscription.lag().entries, subscription.parked().entries), (0, 0));
+    assert_eq!(store.0.borrow().texts("a"), expected("a", 1..=number));
 }
 
 #[tokio::test(start_paused = true)]

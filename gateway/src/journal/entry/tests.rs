@@ -69,9 +69,15 @@ proptest! {
 fn an_entry_of_version_1_is_read() {
     let golden = Bytes::from_static(include_bytes!("../../../tests/golden/journal-entry-v1.bin"));
     let entry = decode(&golden).unwrap();
-    assert_eq!((&*entry.tenant, &*entry.identity, entry.policy, entry.received), ("team-a", "node-7", 42, 1_761_473_730_000_000_000));
+    assert_eq!(
+        (&*entry.tenant, &*entry.identity, entry.policy, entry.received),
+        ("team-a", "node-7", 42, 1_761_473_730_000_000_000)
+    );
     assert_eq!(entry.destinations, ["files".into(), "logs".into()] as [Arc<str>; 2]);
-    assert_eq!((&*entry.block.header.cluster, &*entry.block.header.lane.scope, entry.block.header.number), ("infra", "default", 7));
+    assert_eq!(
+        (&*entry.block.header.cluster, &*entry.block.header.lane.scope, entry.block.header.number),
+        ("infra", "default", 7)
+    );
     assert_eq!(entry.block.payload, &b"{\"_time\":\"2025-10-26T10:15:30Z\",\"_msg\":\"hello\"}\n"[..]);
     assert_eq!(encode(&entry).unwrap(), golden, "what is written now is what was written then");
 }

@@ -7,7 +7,7 @@ use std::{
 
 use sluice_harness::{process::Program, sink::Report};
 
-use super::{Bench, Contender, Run};
+use super::{Bench, Contender, Run, say_last_words};
 use crate::{
     error::{At as _, Result},
     measure::Watch,
@@ -21,8 +21,9 @@ const NAMESPACES: u32 = 20;
 const BYTES: u64 = 1_020_000_000;
 const QUICK_BYTES: u64 = 200_000_000;
 
-/// Without a new line for so long it is over, and what is not here is lost.
-const SILENCE: Duration = Duration::from_secs(15);
+/// Without a new line for so long it is over, and what is not here is lost. Longer than a peer's pause between
+/// two attempts.
+const SILENCE: Duration = Duration::from_secs(40);
 const AT_MOST: Duration = Duration::from_secs(300);
 /// For an agent's last words; it has nothing left to send.
 const STOP: Duration = Duration::from_secs(30);
@@ -43,6 +44,9 @@ pub(super) async fn run(bench: &Bench, outcomes: &mut Vec<Outcome>) -> Result<()
         let (report, last) = wait_for(bench, *contender, &mut program, &mut watch, lines).await;
         let used = watch.end(&mut program);
         program.stop(STOP).await?;
+        if report.distinct < lines {
+            say_last_words(*contender, &program);
+        }
         let seconds = last.duration_since(started).as_secs_f64();
         outcomes.push(bench.outcome(
             *contender,

@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use sluice_harness::{
     dirs::TestDir,
+    process::Program,
     sink::{self, Report, Sink},
 };
 
@@ -60,6 +61,8 @@ impl Bench {
     /// What is said in every case. `written` lines of `log_bytes` took `seconds`.
     fn outcome(&self, contender: Contender, case: &'static str, run: &Run<'_>) -> Outcome {
         let Run { report, used, written, log_bytes, seconds } = *run;
+        // What did not arrive is no achievement.
+        let arrived_bytes = log_bytes as f64 * (report.distinct as f64 / written.max(1) as f64);
         let mut more = BTreeMap::from([
             ("seconds", seconds),
             ("lines", written as f64),
@@ -86,8 +89,8 @@ impl Bench {
             program: contender.name(),
             case,
             lines_per_s: report.distinct as f64 / seconds,
-            mb_per_s: log_bytes as f64 / 1e6 / seconds,
-            cpu_s_per_gb: used.cpu_seconds / (log_bytes as f64 / 1e9),
+            mb_per_s: arrived_bytes / 1e6 / seconds,
+            cpu_s_per_gb: used.cpu_seconds / (arrived_bytes / 1e9),
             peak_rss_mib: mib(used.peak_rss_kib),
             wire_bytes: report.wire_bytes,
             p50_ms: None,
@@ -106,6 +109,15 @@ struct Run<'a> {
     written: u64,
     log_bytes: u64,
     seconds: f64,
+}
+
+/// Lines are missing: what the program says of it goes to standard error, since its files will be gone.
+fn say_last_words(contender: Contender, program: &Program) {
+    const LINES: usize = 20;
+    let log = program.log();
+    let from = log.lines().count().saturating_sub(LINES);
+    eprintln!("{}: lines are missing; its log ends:", contender.name());
+    log.lines().skip(from).for_each(|line| eprintln!("  {line}"));
 }
 
 fn mib(kib: u64) -> f64 {

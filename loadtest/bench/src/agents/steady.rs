@@ -7,7 +7,7 @@ use std::{
 
 use sluice_harness::write::{self, Config};
 
-use super::{Bench, Run};
+use super::{Bench, Run, say_last_words};
 use crate::{
     error::{At as _, Result},
     measure::Watch,
@@ -60,6 +60,9 @@ pub(super) async fn run(bench: &Bench, outcomes: &mut Vec<Outcome>) -> Result<()
         let report = bench.sink.report();
         let used = watch.end(&mut program);
         program.stop(STOP).await?;
+        if report.distinct < lines {
+            say_last_words(*contender, &program);
+        }
         progress.done(&format!("{} of {lines} lines; {}", report.distinct, report.latency));
 
         let run = Run { report: &report, used, written: lines, log_bytes, seconds: used.time.as_secs_f64() };

@@ -17,8 +17,8 @@ use std::time::SystemTime;
 use sluice_durable_log::io::Files;
 use sluice_wire::payload::Checker;
 
-use self::tree::Tree;
 pub(in crate::deliver) use self::tree::OpenError;
+use self::tree::Tree;
 use super::{Asked, Destination, Mode, Outcome, Receipt, Refusal, RejectReason, Rejected, Terms, Trailing};
 use crate::config::checked;
 use crate::deliver::batch::Batch;

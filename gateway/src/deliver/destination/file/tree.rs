@@ -21,9 +21,13 @@ const DAY_SECONDS: i64 = 86_400;
 pub(in crate::deliver) enum OpenError {
     #[error("cannot {action} {file}", file = file.display())]
     File { action: &'static str, file: PathBuf, source: io::Error },
-    #[error("the file destination's saved state cannot be read (version {VERSION} is known); start the newer program, or remove its cursor to deliver what the journal holds again")]
+    #[error(
+        "the file destination's saved state cannot be read (version {VERSION} is known); start the newer program, or remove its cursor to deliver what the journal holds again"
+    )]
     State(#[source] serde_json::Error),
-    #[error("the file destination's saved state has version {0}, this program knows {VERSION}; start the newer program")]
+    #[error(
+        "the file destination's saved state has version {0}, this program knows {VERSION}; start the newer program"
+    )]
     Version(u32),
 }
 
@@ -257,7 +261,8 @@ fn is_directory_name(tenant: &str) -> bool {
 fn file_name(now: i64, number: u64) -> String {
     let mut moment = Vec::new();
     time::write(now.saturating_mul(time::SECOND), &mut moment);
-    let digits: String = moment.iter().take(19).filter(|byte| !b"-:".contains(byte)).map(|&byte| char::from(byte)).collect();
+    let digits: String =
+        moment.iter().take(19).filter(|byte| !b"-:".contains(byte)).map(|&byte| char::from(byte)).collect();
     format!("{digits}Z-{number:010}.jsonl")
 }
 
@@ -265,4 +270,38 @@ fn number_of(name: &str) -> Option<u64> {
     let (start, number) = name.strip_suffix(".jsonl")?.split_once('-')?;
     let is_ours = start.len() == 16 && start.ends_with('Z') && number.len() >= 10;
     number.parse().ok().filter(|_| is_ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluice_durable_log::io::FaultyFiles;
+
+    /// A file that was removed at start, and comes back with the next loss of power, would pass for an older
+    /// one: its number has gone to a file of another tenant.
+    #[test]
+    fn a_file_that_was_removed_does_not_come_back() {
+        for seed in 0..40 {
+            let files = Arc::new(FaultyFiles::new());
+            for dir in ["/logs", "/logs/a/application", "/logs/b/application"] {
+                files.create_dir(Path::new(dir)).unwrap();
+            }
+            let directories: Arc<dyn Files> = Arc::new(crate::deliver::tests::WithDirectories(Arc::clone(&files)));
+            let open =
+                |state: Option<&[u8]>| Tree::open(Arc::clone(&directories), Path::new("/logs"), 1000, state).unwrap();
+            let append = |tree: &mut Tree, tenant: &str| {
+                tree.append(&tenant.into(), Category::Application, 1000, |file| file.write(b"line\n")).unwrap();
+            };
+            let mut tree = open(None);
+            let state = tree.state();
+            append(&mut tree, "b");
+            let mut tree = open(Some(&state));
+            append(&mut tree, "a");
+            let state = tree.state();
+            files.crash(seed);
+            drop(open(Some(&state)));
+            let left = files.paths();
+            assert!(left.len() == 1 && left[0].starts_with("/logs/a"), "seed {seed}: {left:?}");
+        }
+    }
 }

@@ -262,8 +262,7 @@ impl Destination for VictoriaLogs {
     }
 
     async fn count(&self, tenant: &str, asked: &[Asked]) -> Result<Vec<u64>, Refusal> {
-        let counts: HashMap<BatchId, u64> =
-            query::count(self.request(self.query.clone(), tenant), asked).await?;
+        let counts: HashMap<BatchId, u64> = query::count(self.request(self.query.clone(), tenant), asked).await?;
         Ok(asked.iter().map(|asked| counts.get(&asked.id).copied().unwrap_or(0)).collect())
     }
 

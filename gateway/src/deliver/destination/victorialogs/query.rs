@@ -8,8 +8,8 @@ use std::collections::hash_map::{DefaultHasher, Entry as Slot};
 use std::fmt::Write as _;
 use std::hash::{Hash as _, Hasher as _};
 
-use reqwest::{RequestBuilder, Url};
 use reqwest::header::CONTENT_TYPE;
+use reqwest::{RequestBuilder, Url};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sluice_wire::time;
@@ -71,7 +71,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&'de RawValue>::deserialize(deserializer)?.get();
         if raw.starts_with('"') {
-            return serde_json::from_str(raw).map(|text: String| Self(Cow::Owned(text))).map_err(serde::de::Error::custom);
+            return serde_json::from_str(raw)
+                .map(|text: String| Self(Cow::Owned(text)))
+                .map_err(serde::de::Error::custom);
         }
         Ok(Self(Cow::Borrowed(raw)))
     }
@@ -139,7 +141,8 @@ fn range(asked: &[Asked]) -> String {
 /// Sends a query. The answer counts only if it came whole: a part would pass for records that are not
 /// there.
 async fn ask(request: RequestBuilder, query: &str, max_bytes: usize) -> Result<Vec<u8>, Refusal> {
-    let form = Url::parse_with_params("http://form", [("query", query)]).map_err(|error| unreadable(&error.to_string()))?;
+    let form =
+        Url::parse_with_params("http://form", [("query", query)]).map_err(|error| unreadable(&error.to_string()))?;
     let body = form.query().unwrap_or_default().to_owned();
     let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body);
     let broken = |error: reqwest::Error| Refusal::new(format!("cannot count stored records: {error}"));
@@ -174,8 +177,10 @@ mod tests {
     #[test]
     fn a_record_is_found_again_as_the_store_shows_it() {
         // As it was sent, and as VictoriaLogs v1.121 gave it back.
-        let sent = br#"{"_time":"2025-10-26T12:15:30.5+02:00","_msg":"tab\t\u00e9","cluster":"c","k8s_pod_name":"p","n":1}"#;
-        let back = "{\"_time\":\"2025-10-26T10:15:30.5Z\",\"_msg\":\"tab\\té\",\"cluster\":\"c\",\"k8s_pod_name\":\"p\"}";
+        let sent =
+            br#"{"_time":"2025-10-26T12:15:30.5+02:00","_msg":"tab\t\u00e9","cluster":"c","k8s_pod_name":"p","n":1}"#;
+        let back =
+            "{\"_time\":\"2025-10-26T10:15:30.5Z\",\"_msg\":\"tab\\té\",\"cluster\":\"c\",\"k8s_pod_name\":\"p\"}";
         let mut stored = Stored::default();
         assert!(stored.add(back.as_bytes()));
         assert!(stored.take(sent));
