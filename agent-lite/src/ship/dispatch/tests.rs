@@ -107,7 +107,8 @@ impl Agent {
     fn new(endpoints: &[Arc<Endpoint>], in_doubt_max: Duration) -> Self {
         let state = tempfile::tempdir().unwrap();
         let metrics = Metrics::new().unwrap();
-        let settings = Settings { endpoints: endpoints.to_vec(), connections: 2, in_doubt_max, dead_letter_bytes: 1 << 20 };
+        let settings =
+            Settings { endpoints: endpoints.to_vec(), connections: 2, in_doubt_max, dead_letter_bytes: 1 << 20 };
         let (ring, _) = Ring::open(&ring::directory(state.path()), 64 << 20).unwrap();
         let mut numbers = Numbers::draw();
         let positions = Positions::default();
@@ -136,7 +137,13 @@ impl Agent {
     fn cut(&mut self, scope: &str, lines: &[&str]) -> LaneId {
         let id = self.lanes.lane(Category::Application, &scope.into());
         for content in lines {
-            let line = Line { time_text: b"2025-10-26T10:15:30Z", time: 0, content: content.as_bytes(), common: b"", part: None };
+            let line = Line {
+                time_text: b"2025-10-26T10:15:30Z",
+                time: 0,
+                content: content.as_bytes(),
+                common: b"",
+                part: None,
+            };
             self.end += 10;
             self.lanes.push(id, &line, Instant::now());
             self.lanes.cover(id, SOURCE, Stream::Stdout, &mut self.progress, self.end);
@@ -243,7 +250,12 @@ async fn rule_4_one_request_of_a_lane_at_a_time_and_other_lanes_go_on() {
 #[tokio::test]
 async fn rule_4_once_in_doubt_always_in_doubt() {
     // Silence, then a refusal, then a proxy: the first attempt may still be stored.
-    let script = [Say::Never, Say::Verdicts("retry-after 1 overload\n"), Say::Status(503), Say::Verdicts("unknown journal-failed\n")];
+    let script = [
+        Say::Never,
+        Say::Verdicts("retry-after 1 overload\n"),
+        Say::Status(503),
+        Say::Verdicts("unknown journal-failed\n"),
+    ];
     let (gateway, mut agent) = one_gateway(&script).await;
     agent.cut("ns", &["a"]);
     agent.drain().await;
