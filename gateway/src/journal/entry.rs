@@ -153,7 +153,7 @@ pub fn decode(bytes: &Bytes) -> Result<Entry, NotAnEntry> {
 /// A whole entry in one piece.
 ///
 /// # Errors
-/// As [`encode_head`].
+/// A text or list over its bound.
 pub fn encode(entry: &Entry) -> Result<Vec<u8>, OverLimit> {
     let mut bytes = Vec::new();
     encode_head(entry, &mut bytes)?;

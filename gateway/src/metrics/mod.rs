@@ -1,4 +1,4 @@
-//! Every metric that the gateway has, by room. `docs/METRICS.md` lists them.
+//! Every metric that the gateway has, by room.
 
 pub mod deliver;
 pub mod journal;

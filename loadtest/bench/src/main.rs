@@ -18,7 +18,10 @@ mod outcome;
 mod progress;
 mod push;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
@@ -52,8 +55,17 @@ enum What {
     All,
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let machine = Machine::describe();
     println!("{machine}");
     let cores = Cores::take()?;
@@ -63,7 +75,7 @@ fn main() -> anyhow::Result<()> {
     let ended = runtime.block_on(async {
         // Dropping the run on a signal ends what it has started and removes its files.
         tokio::select! {
-            ended = measure(&arguments, cores, &mut outcomes) => ended,
+            ended = measure(arguments, cores, &mut outcomes) => ended,
             () = interrupted() => Err(Error::Interrupted),
         }
     });

@@ -250,6 +250,23 @@ async fn an_attempt_in_doubt_is_counted_before_anything_is_sent_again() {
     }
 }
 
+/// That it can be seen does not make it durable: what was in doubt trails as well.
+#[tokio::test(start_paused = true)]
+async fn what_was_in_doubt_and_is_there_is_counted_once_more_before_it_is_decided() {
+    let (rig, store) = (Rig::new(), Store::default());
+    store.0.borrow_mut().script = [Do::StoreUnknown].into();
+    let journal = rig.open();
+    append(&journal, vec![entry("a", 1)]).await;
+    rig.run(&journal, |_| store.clone(), async {
+        tokio::time::sleep(DURABLE_AFTER / 2).await;
+        assert_eq!(store.0.borrow().requests.len(), 1, "it was seen");
+        store.0.borrow_mut().rows.clear();
+        all_decided(&rig).await;
+    })
+    .await;
+    assert_eq!(store.0.borrow().texts("a"), expected("a", 1..=1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_a_restart_a_batch_under_way_is_the_same_batch() {
     for what in [Do::Store, Do::StoreHalf, Do::StoreUnknown, Do::Unknown, Do::Retry] {

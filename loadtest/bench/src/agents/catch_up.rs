@@ -24,7 +24,7 @@ const QUICK_BYTES: u64 = 200_000_000;
 /// Without a new line for so long it is over, and what is not here is lost. Longer than a peer's pause between
 /// two attempts.
 const SILENCE: Duration = Duration::from_secs(40);
-const AT_MOST: Duration = Duration::from_secs(300);
+const AT_MOST: Duration = Duration::from_secs(600);
 /// For an agent's last words; it has nothing left to send.
 const STOP: Duration = Duration::from_secs(30);
 const POLL_EVERY: Duration = Duration::from_millis(20);
