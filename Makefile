@@ -2,7 +2,6 @@
 
 PARTS := victoria-logs vmauth
 CARGO := cargo
-export RUSTFLAGS ?= -D warnings
 
 .PHONY: help run test soak bench check fmt clippy doc deny fuzz parts
 

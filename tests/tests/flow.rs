@@ -49,7 +49,7 @@ async fn every_line_is_once_in_its_tenants_store() {
         ..Plan::default()
     };
     let stack = Stack::start("flow", &plan).await.expect("a stack");
-    let manifest = write::spawn(twenty_containers(&stack, lines(200_000))).wait().expect("written");
+    let manifest = write::spawn(twenty_containers(&stack, lines(1_000_000))).wait().expect("written");
     let report = stack.check_store(store.url(), &manifest, tenants(), PATIENCE).await.expect("asked");
     report.assert_clean(0);
     let report = stack.check_files(&manifest, tenants()).await.expect("read");

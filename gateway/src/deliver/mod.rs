@@ -17,6 +17,7 @@ mod destination;
 mod park;
 mod schedule;
 mod settle;
+mod tell;
 mod tenants;
 mod trail;
 mod worker;
