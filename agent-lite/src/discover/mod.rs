@@ -68,10 +68,15 @@ impl Discovery {
         Self { root: root.to_owned(), watcher: Watcher::new(root) }
     }
 
-    /// How long to wait between scans: longer where inotify tells of changes.
+    /// How long to wait between scans: longer where inotify tells of changes. A root that is not there yet
+    /// cannot be watched.
     #[must_use]
     pub fn interval(&self, configured: Duration) -> Duration {
-        if self.watcher.is_complete() { configured } else { configured.min(Duration::from_secs(1)) }
+        if self.watcher.is_complete() && self.watcher.is_watched(&self.root) {
+            configured
+        } else {
+            configured.min(Duration::from_secs(1))
+        }
     }
 
     /// Directories watched, and whether all could be.

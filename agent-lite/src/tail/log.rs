@@ -92,6 +92,8 @@ pub(super) struct Reading<'a> {
 pub(super) struct Read {
     pub(super) bytes: usize,
     pub(super) more: bool,
+    /// Ended because the lane took no more.
+    pub(super) held_back: bool,
 }
 
 impl Key {
@@ -199,6 +201,7 @@ impl Log {
                 }
             }
         }
+        read.held_back = at < self.files.len() && !reading.lanes.takes_records(self.lane);
         reading.counts.bytes += read.bytes as u64;
         read
     }

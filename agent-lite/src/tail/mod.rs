@@ -92,7 +92,7 @@ pub struct Pass {
     pub bytes: usize,
     /// Some log has more to read right now.
     pub more: bool,
-    /// Some log was passed over because its lane takes nothing: worth another pass once a verdict has
+    /// Some log was not read on because its lane takes nothing: worth another pass once a verdict has
     /// made room.
     pub held_back: bool,
 }
@@ -188,6 +188,7 @@ impl Tailer {
                 let read = log.read(&mut reader);
                 pass.bytes += read.bytes;
                 pass.more |= read.more;
+                pass.held_back |= read.held_back;
             } else {
                 pass.held_back = true;
             }
