@@ -17,7 +17,7 @@ use super::backoff::Backoff;
 use super::body::Chunks;
 use super::connection::{ConnectError, Connection, Endpoint, Reply};
 use super::dead_letters::DeadLetters;
-use crate::block::{Doubt, LaneId, Lanes};
+use crate::block::{Doubt, LaneId, Lanes, Queued};
 use crate::checkpoint::{Numbers, Positions};
 use crate::metrics::Metrics;
 use crate::ring::Ring;
@@ -281,16 +281,22 @@ impl Dispatch {
     /// (rule 7); then its lines are sent elsewhere, counted.
     fn may_go_to(&mut self, journal: JournalId, id: LaneId, desk: &mut Desk<'_>) -> bool {
         let oldest = i64::try_from(self.settings.in_doubt_max.as_millis()).unwrap_or(i64::MAX);
+        let now_ms = desk.wall_ns / 1_000_000;
+        let is_old = |doubt: Doubt| now_ms - i64::try_from(doubt.since_ms).unwrap_or(i64::MAX) > oldest;
+        let queue = desk.lanes.queue(id);
+        let doubts = || queue.iter().filter_map(Queued::doubt);
+        if doubts().all(|doubt| doubt.journal == journal) {
+            return true;
+        }
+        // All doubts of a lane are given up together, or a new number would come before an old one.
+        if !doubts().all(is_old) {
+            return false;
+        }
         let mut given_up = Vec::new();
-        for block in desk.lanes.queue(id).iter_mut() {
-            let Some(doubt) = block.doubt() else { continue };
-            if doubt.journal == journal {
-                continue;
+        for block in queue.iter_mut() {
+            if block.doubt().is_some() {
+                self.metrics.possible_duplicates.inc_by(block.header.records.into());
             }
-            if desk.wall_ns / 1_000_000 - i64::try_from(doubt.since_ms).unwrap_or(i64::MAX) <= oldest {
-                return false;
-            }
-            self.metrics.possible_duplicates.inc_by(block.header.records.into());
             given_up.extend(block.renumber());
         }
         if !given_up.is_empty() {
@@ -428,6 +434,13 @@ impl Dispatch {
                     }
                 }
                 Verdict::Rejected(reason) => at += usize::from(!self.bury(id, at, reason, desk)),
+            }
+        }
+        if !taken_back.is_empty() {
+            // Pieces further back may have a number without having been sent: it would be below the one
+            // that the refused block gets, and they would be taken for duplicates.
+            for block in desk.lanes.queue(id).iter_mut().filter(|block| block.doubt().is_none()) {
+                taken_back.extend(block.renumber());
             }
         }
         self.take_back(&taken_back);

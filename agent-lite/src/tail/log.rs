@@ -129,20 +129,22 @@ impl Log {
         known: &dyn Known,
     ) -> io::Result<Opened> {
         let Some((identity, size)) = LogFile::identity_of(path)? else { return Ok(Opened::Gone) };
-        if let Some(file) = self.files.iter_mut().find(|file| file.identity == identity) {
-            if file.path != path {
-                path.clone_into(&mut file.path);
+        if let Some(at) = self.files.iter().position(|file| file.identity == identity) {
+            // An inode is not given to another file while it is open; once it is closed it may be.
+            let file = &self.files[at];
+            let suspicious = file.file.is_none() && (file.path != path || file.size != size);
+            if !suspicious || self.is_still(at, path, age, known)? {
+                let file = &mut self.files[at];
+                if file.path != path {
+                    path.clone_into(&mut file.path);
+                }
+                file.age.clone_from(age);
+                file.gone = false;
+                file.size = size;
+                self.files.make_contiguous().sort_by(|a, b| a.age.cmp(&b.age));
+                return Ok(Opened::Known(identity));
             }
-            file.age.clone_from(age);
-            file.gone = false;
-            // Closed, and it grew after all.
-            if file.file.is_none() && size > file.read {
-                file.file = Some(std::fs::File::open(path)?);
-                file.finished_at = None;
-            }
-            file.size = size;
-            self.files.make_contiguous().sort_by(|a, b| a.age.cmp(&b.age));
-            return Ok(Opened::Known(identity));
+            self.files.remove(at);
         }
         let Some(mut file) = LogFile::open(path, age)? else { return Ok(Opened::Gone) };
         file.identify(&self.key, start, known)?;
@@ -150,6 +152,21 @@ impl Log {
         self.files.push_back(file);
         self.files.make_contiguous().sort_by(|a, b| a.age.cmp(&b.age));
         Ok(Opened::New(identity))
+    }
+
+    /// Whether a closed file is what `path` leads to; opens it again where it grew after all.
+    fn is_still(&mut self, at: usize, path: &Path, age: &Age, known: &dyn Known) -> io::Result<bool> {
+        let Some(mut candidate) = LogFile::open(path, age)? else { return Ok(false) };
+        candidate.identify(&self.key, StartFrom::Beginning, known)?;
+        let file = &mut self.files[at];
+        if candidate.source != file.source || candidate.size < file.read {
+            return Ok(false);
+        }
+        if candidate.size > file.read {
+            file.file = candidate.file;
+            file.finished_at = None;
+        }
+        Ok(true)
     }
 
     /// Notes which of its files are still listed.
@@ -197,7 +214,7 @@ impl Log {
                 Err(error) => {
                     tracing::error!(path = %self.files[at].path.display(), %error, "log file cannot be read, going on with the others");
                     reading.counts.unreadable += 1;
-                    break;
+                    at += 1;
                 }
             }
         }
@@ -534,9 +551,9 @@ impl Log {
                     .as_ref()
                     .is_some_and(|partial| partial.ends.iter().any(|(source, _)| *source == file.source));
                 let all_stored = stored[this] >= file.progress[stream as usize].covered;
-                // Everything up to what the other stream has stored was read, and all that this one had
-                // in it is stored.
-                if !waits && all_stored && stored[1 - this] > stored[this] {
+                // Everything up to what the other stream has stored was read, by this run, and all that
+                // this one had in it is stored.
+                if !waits && all_stored && file.read >= stored[1 - this] && stored[1 - this] > stored[this] {
                     settled.push((file.source, stream, stored[1 - this]));
                 }
             }

@@ -277,6 +277,31 @@ fn a_file_with_another_files_name_and_inode_is_told_apart() {
 }
 
 #[test]
+fn a_closed_files_inode_may_come_back_as_another_file() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("first"));
+    node.rename("0.log", "0.log.20251026-101530");
+    node.append("0.log", out("second"));
+    assert_eq!(node.run(), ["stdout:first", "stdout:second"]);
+    node.wait(20);
+    // The rotated file is closed by now. It is overwritten in place: the same inode under the live name.
+    fs::write(node.path("0.log.20251026-101530"), "2025-10-26T11:00:00.1Z stdout F third\n").unwrap();
+    node.rename("0.log", "0.log.20251026-101531");
+    node.rename("0.log.20251026-101530", "0.log");
+    assert_eq!(node.run(), ["stdout:third"]);
+}
+
+#[test]
+fn a_stream_is_not_settled_past_what_this_run_has_read() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", line("stderr", "P", "begun ") + &out("a"));
+    assert_eq!(node.run(), ["stdout:a"]);
+    let mut node = node.restart();
+    node.look();
+    assert_eq!(node.tailer.settled(&node.positions), [], "the piece was not read yet");
+}
+
+#[test]
 fn copytruncate_begins_anew() {
     let mut node = Node::new(StartFrom::Beginning, true);
     node.append("0.log", out("a long first line") + &out("another"));

@@ -235,6 +235,23 @@ async fn rule_4_a_refused_block_and_those_behind_it_get_new_numbers() {
 }
 
 #[tokio::test]
+async fn rule_4_pieces_that_were_numbered_but_not_sent_are_renumbered_with_those_that_were_refused() {
+    let script = [
+        Say::Verdicts("too-large 100 burst\n"),
+        // Makes the pieces go one by one: all are numbered, the first is sent.
+        Say::ForAll(400, "retry-after 0 framing"),
+        Say::Verdicts("retry-after 1 limit-bytes\n"),
+    ];
+    let (gateway, mut agent) = one_gateway(&script).await;
+    agent.cut("ns", &["a", "b", "c", "d", "e", "f"]);
+    agent.drain().await;
+    let sent: Vec<u64> = gateway.numbers().concat();
+    let accepted = &gateway.numbers()[3..].concat();
+    assert!(accepted.windows(2).all(|pair| pair[0] < pair[1]), "{sent:?}");
+    assert_eq!(agent.stored(), 60);
+}
+
+#[tokio::test]
 async fn rule_4_one_request_of_a_lane_at_a_time_and_other_lanes_go_on() {
     let (gateway, mut agent) = one_gateway(&[Say::Never]).await;
     let slow = agent.cut("slow", &["a"]);
