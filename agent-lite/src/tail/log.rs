@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use memchr::{memchr, memrchr};
 use sluice_wire::{Stream, time};
 
+use super::counts::Counts;
+use super::cut::{part_of, whole_characters};
 use super::file::{Identity, LATE_BYTES, LogFile, LongLine, Opened};
 use super::{Key, Known, StartFrom};
 use crate::block::{LaneId, Lanes, MAX_CONTENT};
@@ -54,27 +56,6 @@ struct Partial {
     /// Parts that were sent ahead because it is too long.
     parts: u32,
     since: Instant,
-}
-
-/// What reading came to, over all logs since last asked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Bytes of files, as they are on disk.
-    pub bytes: u64,
-    /// Logical lines put into blocks.
-    pub lines: u64,
-    /// Physical lines that could not be taken apart, and their bytes.
-    pub torn: u64,
-    /// Their bytes.
-    pub torn_bytes: u64,
-    /// Lines older than `since` on a first start.
-    pub too_old: u64,
-    /// Lines longer than a record, sent in parts.
-    pub long: u64,
-    /// Files that became shorter under us.
-    pub truncated: u64,
-    /// Files and directories that could not be read.
-    pub unreadable: u64,
 }
 
 /// What reading needs of the rest.
@@ -581,26 +562,4 @@ impl Known for NothingKnown {
     fn acknowledged(&self, _: u64, _: Stream) -> u64 {
         0
     }
-}
-
-/// How much of `content` goes into one part.
-fn part_of(content: &[u8]) -> usize {
-    if content.len() <= MAX_CONTENT { content.len() } else { whole_characters(content, MAX_CONTENT) }
-}
-
-/// At most `limit` bytes of `content`, not ending inside a UTF-8 character. More than 0 if `limit` is.
-fn whole_characters(content: &[u8], limit: usize) -> usize {
-    let limit = limit.min(content.len());
-    for back in 1..=limit.min(3) {
-        let at = limit - back;
-        let length = match content[at] {
-            0x80..0xc0 => continue,
-            0xf0.. => 4,
-            0xe0.. => 3,
-            0xc0.. => 2,
-            _ => 1,
-        };
-        return if length > back && at > 0 { at } else { limit };
-    }
-    limit
 }

@@ -17,12 +17,15 @@ use sluice_wire::{Category, Stream};
 use crate::block::{LaneId, Lanes};
 use crate::discover::{Container, Look};
 
+mod counts;
+mod cut;
 mod file;
 mod log;
 
+pub use counts::Counts;
 pub use file::source_id;
 use file::{Identity, Opened};
-pub use log::Counts;
+
 use log::{Format, Log};
 
 /// Read from one log before the next has its turn, bytes.
