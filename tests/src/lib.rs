@@ -189,6 +189,12 @@ impl Stack {
     }
 }
 
+/// A VictoriaLogs destination named `store`, for [`Plan::destinations`].
+#[must_use]
+pub fn store_destination(url: &str, durable_after: &str) -> String {
+    format!("  - name: store\n    victorialogs: {{url: \"{url}\", durable_after: {durable_after}}}\n")
+}
+
 fn gateway_config(dir: &TestDir, plan: &Plan, push: u16, admin: u16) -> String {
     let at = |name: &str| dir.join(name).display().to_string();
     let policy = if plan.policy.is_empty() { "  tenants: {default: main}\n".to_owned() } else { plan.policy.clone() };

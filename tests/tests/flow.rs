@@ -7,7 +7,7 @@ use sluice_harness::dirs::TestDir;
 use sluice_harness::shape::Mix;
 use sluice_harness::victorialogs::VictoriaLogs;
 use sluice_harness::write::{self, Rotation};
-use sluice_tests::{PATIENCE, Plan, Stack};
+use sluice_tests::{PATIENCE, Plan, Stack, store_destination};
 
 const THREE_TENANTS: &str = "  tenants:
     default: rest
@@ -44,7 +44,7 @@ async fn every_line_is_once_in_its_tenants_store() {
     let store = VictoriaLogs::start(store_dir.path(), &[("bank", 1), ("shop", 2), ("rest", 3)]).await.expect("a store");
     let plan = Plan {
         policy: THREE_TENANTS.to_owned(),
-        destinations: format!("  - name: store\n    victorialogs: {{url: \"{}\", durable_after: 2s}}\n", store.url()),
+        destinations: store_destination(store.url(), "2s"),
         routed_to: vec!["store".to_owned(), "files".to_owned()],
         ..Plan::default()
     };

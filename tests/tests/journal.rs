@@ -12,7 +12,7 @@ use sluice_harness::dirs::TestDir;
 use sluice_harness::shape::Mix;
 use sluice_harness::victorialogs::VictoriaLogs;
 use sluice_harness::write;
-use sluice_tests::{PATIENCE, Plan, Stack, files_below};
+use sluice_tests::{PATIENCE, Plan, Stack, files_below, store_destination};
 
 fn main_tenant() -> Tenants {
     Tenants::single("main")
@@ -47,7 +47,7 @@ async fn with_a_backlog(name: &str, lines: u64) -> (Stack, VictoriaLogs, TestDir
     let store_dir = TestDir::new(name).expect("a directory");
     let mut store = VictoriaLogs::start(store_dir.path(), &[("main", 1)]).await.expect("a store");
     let plan = Plan {
-        destinations: format!("  - name: store\n    victorialogs: {{url: \"{}\", durable_after: 1s}}\n", store.url()),
+        destinations: store_destination(store.url(), "1s"),
         journal: "  max_bytes: 256MiB\n  segment_bytes: 4MiB\n  park_above: 0.95\n".to_owned(),
         routed_to: vec!["store".to_owned()],
         ..Plan::default()
@@ -116,7 +116,7 @@ async fn a_full_journal_is_refused_at_the_door_and_nothing_is_lost() {
     let store_dir = TestDir::new("full-store").expect("a directory");
     let mut store = VictoriaLogs::start(store_dir.path(), &[("main", 1)]).await.expect("a store");
     let plan = Plan {
-        destinations: format!("  - name: store\n    victorialogs: {{url: \"{}\", durable_after: 1s}}\n", store.url()),
+        destinations: store_destination(store.url(), "1s"),
         journal: "  max_bytes: 64MiB\n  segment_bytes: 4MiB\n  park_above: 0.95\n".to_owned(),
         routed_to: vec!["store".to_owned()],
         ..Plan::default()
@@ -124,15 +124,7 @@ async fn a_full_journal_is_refused_at_the_door_and_nothing_is_lost() {
     let stack = Stack::start("full", &plan).await.expect("a stack");
     store.kill();
     // More than 64 MiB of blocks.
-    let writer = write::Config { containers: 10, lines: Some(60_000), mix: long_lines(), ..stack.writer() };
-    let manifest = write::run(&writer).expect("written");
-    stack
-        .until_agent("sluice_agent_verdicts_total", &[("reason", "journal-full")], |refused| refused > 0.0)
-        .await
-        .expect("refused at the door");
-    store.restart().await.expect("a store");
-    let report = stack.check_store(store.url(), &manifest, main_tenant(), 3 * PATIENCE).await.expect("asked");
-    report.assert_clean(0);
+    fill_up_and_recover(&stack, &mut store, 60_000).await;
 }
 
 /// A file system of its own, too small for the journal's `max_bytes`: the disk is full before the journal
@@ -142,7 +134,7 @@ async fn a_full_disk_under_the_journal_is_refused_at_the_door_and_nothing_is_los
     let store_dir = TestDir::new("full-disk-store").expect("a directory");
     let mut store = VictoriaLogs::start(store_dir.path(), &[("main", 1)]).await.expect("a store");
     let plan = Plan {
-        destinations: format!("  - name: store\n    victorialogs: {{url: \"{}\", durable_after: 1s}}\n", store.url()),
+        destinations: store_destination(store.url(), "1s"),
         journal: "  segment_bytes: 4MiB\n  park_above: 0.95\n".to_owned(),
         routed_to: vec!["store".to_owned()],
         ..Plan::default()
@@ -159,7 +151,12 @@ async fn a_full_disk_under_the_journal_is_refused_at_the_door_and_nothing_is_los
     stack.gateway.restart().expect("started");
     stack.wait_for_gateway().await.expect("ready");
     store.kill();
-    let writer = write::Config { containers: 10, lines: Some(40_000), mix: long_lines(), ..stack.writer() };
+    fill_up_and_recover(&stack, &mut store, 40_000).await;
+}
+
+/// Writes more than there is room for while the store is away, sees it refused, and brings the store back.
+async fn fill_up_and_recover(stack: &Stack, store: &mut VictoriaLogs, lines: u64) {
+    let writer = write::Config { containers: 10, lines: Some(lines), mix: long_lines(), ..stack.writer() };
     let manifest = write::run(&writer).expect("written");
     stack
         .until_agent("sluice_agent_verdicts_total", &[("reason", "journal-full")], |refused| refused > 0.0)

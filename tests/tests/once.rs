@@ -8,7 +8,7 @@ use sluice_harness::dirs::TestDir;
 use sluice_harness::shape::Mix;
 use sluice_harness::victorialogs::VictoriaLogs;
 use sluice_harness::write::{self, Rotation};
-use sluice_tests::{PATIENCE, Plan, Stack};
+use sluice_tests::{PATIENCE, Plan, Stack, store_destination};
 
 fn writer(stack: &Stack, seconds: u64, rate: u64) -> write::Config {
     write::Config {
@@ -56,7 +56,7 @@ async fn a_store_behind_killed_agents_and_gateways_loses_nothing() {
     let store_dir = TestDir::new("once-store").expect("a directory");
     let store = VictoriaLogs::start(store_dir.path(), &[("main", 1)]).await.expect("a store");
     let plan = Plan {
-        destinations: format!("  - name: store\n    victorialogs: {{url: \"{}\", durable_after: 2s}}\n", store.url()),
+        destinations: store_destination(store.url(), "2s"),
         routed_to: vec!["store".to_owned()],
         ..Plan::default()
     };
@@ -81,7 +81,7 @@ async fn store_away(name: &str, kill: bool) {
     let mut store = VictoriaLogs::start(store_dir.path(), &[("main", 1)]).await.expect("a store");
     let plan = Plan {
         // Longer than what the store forgets at `kill -9`.
-        destinations: format!("  - name: store\n    victorialogs: {{url: \"{}\", durable_after: 15s}}\n", store.url()),
+        destinations: store_destination(store.url(), "15s"),
         routed_to: vec!["store".to_owned()],
         ..Plan::default()
     };

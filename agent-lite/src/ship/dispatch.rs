@@ -105,6 +105,13 @@ pub struct Desk<'a> {
     pub wall_ns: i64,
 }
 
+impl Desk<'_> {
+    /// From now on `journal` may hold a block.
+    fn doubt(&self, journal: JournalId) -> Doubt {
+        Doubt { journal, since_ms: u64::try_from(self.wall_ns / 1_000_000).unwrap_or(0) }
+    }
+}
+
 impl Dispatch {
     /// `ring` is `None` where none can be had: everything is at least once then.
     #[must_use]
@@ -334,7 +341,7 @@ impl Dispatch {
         if fresh.is_empty() {
             return;
         }
-        let doubt = Doubt { journal, since_ms: u64::try_from(desk.wall_ns / 1_000_000).unwrap_or(0) };
+        let doubt = desk.doubt(journal);
         let queues = &*desk.lanes;
         let kept = match &mut self.ring {
             Some(ring) => {
@@ -373,7 +380,7 @@ impl Dispatch {
             Reply::InDoubt(error) => {
                 tracing::warn!(error, blocks, "no verdict from the gateway, the blocks will be sent again as they are");
                 self.metrics.in_doubt.inc_by(blocks as u64);
-                let doubt = Doubt { journal, since_ms: u64::try_from(desk.wall_ns / 1_000_000).unwrap_or(0) };
+                let doubt = desk.doubt(journal);
                 for (id, taken) in lanes {
                     desk.lanes.queue(id).iter_mut().take(taken).for_each(|block| block.enter_doubt(doubt));
                     desk.lanes.arrive(id);
@@ -398,6 +405,7 @@ impl Dispatch {
         let mut taken_back = Vec::new();
         // Where in the queue the verdict's block stands: decided ones leave it.
         let mut at = 0;
+        let doubt = desk.doubt(journal);
         for verdict in verdicts {
             self.metrics.verdict(verdict);
             let queue = desk.lanes.queue(id);
@@ -416,8 +424,7 @@ impl Dispatch {
                     at += 1;
                 }
                 Verdict::Unknown(_) => {
-                    block
-                        .enter_doubt(Doubt { journal, since_ms: u64::try_from(desk.wall_ns / 1_000_000).unwrap_or(0) });
+                    block.enter_doubt(doubt);
                     desk.lanes.pause(id, desk.now + Duration::from_millis(500));
                     at += 1;
                 }

@@ -12,7 +12,7 @@ use sluice_harness::dirs::TestDir;
 use sluice_harness::shape::Mix;
 use sluice_harness::victorialogs::VictoriaLogs;
 use sluice_harness::write::{self, Rotation};
-use sluice_tests::{PATIENCE, Plan, Stack};
+use sluice_tests::{PATIENCE, Plan, Stack, store_destination};
 
 /// Long fault runs: lines written = lines delivered, whatever is killed.
 #[derive(Parser)]
@@ -64,7 +64,7 @@ async fn run_round(round: u32, seconds: u64, rate: u64, dice: &mut StdRng) -> an
     let store_dir = TestDir::new("soak-store")?;
     let mut store = VictoriaLogs::start(store_dir.path(), &[("main", 1)]).await?;
     let plan = Plan {
-        destinations: format!("  - name: store\n    victorialogs: {{url: \"{}\", durable_after: 15s}}\n", store.url()),
+        destinations: store_destination(store.url(), "15s"),
         routed_to: vec!["files".to_owned(), "store".to_owned()],
         ..Plan::default()
     };
