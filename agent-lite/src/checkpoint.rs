@@ -99,6 +99,8 @@ pub struct Positions {
 struct Source {
     ends: [u64; 3],
     path: PathBuf,
+    /// How often the file was truncated that had this id first.
+    truncations: u32,
     /// Cleared by each checkpoint, set by each sighting; a source not seen twice is forgotten.
     unseen: u32,
 }
@@ -165,6 +167,14 @@ impl Known for Positions {
     fn acknowledged(&self, source: u64, stream: Stream) -> u64 {
         self.acknowledged.get(&source).map_or(0, |known| known.ends[stream as usize])
     }
+
+    fn truncations(&self, source: u64) -> u32 {
+        self.acknowledged.get(&source).map_or(0, |known| known.truncations)
+    }
+
+    fn note_truncation(&mut self, source: u64) {
+        self.acknowledged.entry(source).or_default().truncations += 1;
+    }
 }
 
 /// A checkpoint to be written, or as it was read.
@@ -178,11 +188,15 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// What is true now. `clean`: the agent ends here, its ring synced.
+    /// What is true now. `clean`: the agent ends here, and every block is decided.
     #[must_use]
     pub fn take(numbers: Numbers, positions: &Positions, since: Option<i64>, clean: bool) -> Self {
-        let text =
-            |(id, source): (&u64, &Source)| SourceText { id: *id, path: source.path.clone(), stored: source.ends };
+        let text = |(id, source): (&u64, &Source)| SourceText {
+            id: *id,
+            path: source.path.clone(),
+            stored: source.ends,
+            truncations: source.truncations,
+        };
         let sources = positions.acknowledged.iter().map(text).collect();
         let reserved = if clean { numbers.next } else { numbers.to_reserve() };
         Self { producer: numbers.producer, reserved, clean, since, sources }
@@ -206,6 +220,13 @@ struct SourceText {
     path: PathBuf,
     /// Whole, stdout, stderr.
     stored: [u64; 3],
+    #[serde(default, skip_serializing_if = "is_zero")]
+    truncations: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Where checkpoints are kept.
@@ -241,8 +262,8 @@ impl Store {
             numbers: Numbers::draw(),
             since: None,
         };
-        let text = match read(&path) {
-            Ok(Some(text)) => text,
+        let (text, producer) = match read(&path) {
+            Ok(Some(read)) => read,
             Ok(None) => return nothing(true, None),
             Err(error) => {
                 tracing::error!(path = %path.display(), %error, "checkpoint damaged, reading every file from its beginning");
@@ -251,11 +272,12 @@ impl Store {
                 return nothing(false, Some(Renewed::Damaged));
             }
         };
-        let Ok(producer) = text.producer.parse() else { return nothing(false, Some(Renewed::Damaged)) };
         let acknowledged = text
             .sources
             .into_iter()
-            .map(|source| (source.id, Source { ends: source.stored, path: source.path, unseen: 0 }))
+            .map(|SourceText { id, path, stored, truncations }| {
+                (id, Source { ends: stored, path, truncations, unseen: 0 })
+            })
             .collect();
         let positions = Positions { acknowledged, in_ring: HashMap::new() };
         let rebooted = !text.clean && *text.boot_id != *self.boot_id;
@@ -296,7 +318,7 @@ impl Store {
     }
 }
 
-fn read(path: &Path) -> io::Result<Option<Text>> {
+fn read(path: &Path) -> io::Result<Option<(Text, ProducerId)>> {
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
     match fs::metadata(path) {
         Ok(metadata) if metadata.len() > MAX_FILE => return Err(invalid("over its size limit")),
@@ -313,7 +335,8 @@ fn read(path: &Path) -> io::Result<Option<Text>> {
     if text.version != VERSION {
         return Err(invalid("a version that this agent does not know"));
     }
-    Ok(Some(text))
+    let producer = text.producer.parse().map_err(|_| invalid("no producer id"))?;
+    Ok(Some((text, producer)))
 }
 
 #[cfg(test)]

@@ -235,7 +235,7 @@ impl Agent {
                 if !hints.is_empty() {
                     self.look_at(&std::mem::take(&mut hints));
                 }
-                let pass = self.tailer.read(&mut self.lanes, now, wall_ns());
+                let pass = self.tailer.read(&mut self.lanes, &self.positions, now, wall_ns());
                 held_back = pass.held_back;
                 next_read = if pass.more { now } else { now + self.config.poll_interval };
             }
@@ -293,7 +293,7 @@ impl Agent {
 
     fn keep_house(&mut self, now: Instant) {
         self.look_at_host_files();
-        self.tailer.clean_up(&mut self.lanes, &self.positions, now, wall_ns());
+        self.tailer.clean_up(&mut self.lanes, &mut self.positions, now);
         self.positions.sight(self.tailer.sources());
         for (source, stream, end) in self.tailer.settled(&self.positions) {
             self.positions.settle(source, stream, end);

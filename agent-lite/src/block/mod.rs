@@ -167,8 +167,9 @@ impl Lanes {
         lane.paused_until.is_none() && room && self.queued_bytes < self.settings.queued_bytes
     }
 
-    /// Appends a line's records to its lane. Content is at most [`MAX_CONTENT`] bytes.
-    pub fn push(&mut self, id: LaneId, line: &Line<'_>, now: Instant) {
+    /// Appends a line's records to its lane, and gives their number. Content is at most [`MAX_CONTENT`]
+    /// bytes.
+    pub fn push(&mut self, id: LaneId, line: &Line<'_>, now: Instant) -> u32 {
         debug_assert!(line.content.len() <= MAX_CONTENT);
         if line.content.len() > LARGE_CONTENT {
             self.cut(id);
@@ -194,10 +195,12 @@ impl Lanes {
         open.first_time = open.first_time.min(line.time);
         open.last_time = open.last_time.max(line.time);
         self.open_bytes += added.len();
+        records
     }
 
     /// Notes that the lane's open block has taken `source`'s lines of `stream` up to `end`.
     pub fn cover(&mut self, id: LaneId, source: u64, stream: Stream, progress: &mut Progress, end: u64) {
+        debug_assert!(end >= progress.covered, "a position never goes back");
         let open = &mut self.lanes[id.0].open;
         if progress.block == open.id && open.id != 0 {
             open.positions[progress.slot].end = end;

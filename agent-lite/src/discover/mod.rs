@@ -48,9 +48,9 @@ pub struct Unreadable {
 pub struct Look {
     /// Containers looked at.
     pub containers: Vec<Listing>,
-    /// Directories that could not be read.
+    /// What could not be looked at; what lies in it is not gone.
     pub unreadable: Vec<Unreadable>,
-    /// Whether everything was looked at: what is not in `containers` is gone.
+    /// Whether everything else was looked at: what is not in `containers` is gone.
     pub whole: bool,
 }
 
@@ -138,8 +138,9 @@ impl Discovery {
     fn look_at_container(&mut self, pod: &layout::Pod, path: &Path, look: &mut Look) {
         let Some(container) = pod.container(path) else { return };
         self.watcher.watch(path);
+        let Some(entries) = entries(path, look) else { return };
         let mut files = Vec::new();
-        for entry in entries(path, look) {
+        for entry in entries {
             if let Some(name) = entry.file_name().to_str().and_then(FileName::parse) {
                 files.push(Found { name, path: entry.path() });
             }
@@ -149,21 +150,30 @@ impl Discovery {
     }
 }
 
-fn entries(path: &Path, look: &mut Look) -> Vec<fs::DirEntry> {
-    let listed = fs::read_dir(path).and_then(Iterator::collect);
-    listed.unwrap_or_else(|error: io::Error| {
+/// What is in `path`; `None`, noted: it cannot be listed.
+fn entries(path: &Path, look: &mut Look) -> Option<Vec<fs::DirEntry>> {
+    match fs::read_dir(path).and_then(Iterator::collect) {
+        Ok(entries) => Some(entries),
         // Gone since its parent was listed: an everyday race.
-        if error.kind() != io::ErrorKind::NotFound {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
+        Err(error) => {
             look.unreadable.push(Unreadable { path: path.to_owned(), error });
-            look.whole = false;
+            None
         }
-        Vec::new()
-    })
+    }
 }
 
 /// Directories in `path`; a symlink to one counts (docker keeps its files elsewhere).
 fn directories(path: &Path, look: &mut Look) -> Vec<PathBuf> {
-    entries(path, look).iter().map(fs::DirEntry::path).filter(|path| path.is_dir()).collect()
+    let mut directories = Vec::new();
+    for path in entries(path, look).into_iter().flatten().map(|entry| entry.path()) {
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => directories.push(path),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => look.unreadable.push(Unreadable { path, error }),
+            _ => {}
+        }
+    }
+    directories
 }
 
 #[cfg(test)]

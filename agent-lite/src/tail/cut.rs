@@ -1,12 +1,5 @@
 //! Where a text too long for one record is cut.
 
-use crate::block::MAX_CONTENT;
-
-/// How much of `content` goes into one part.
-pub(super) fn part_of(content: &[u8]) -> usize {
-    if content.len() <= MAX_CONTENT { content.len() } else { whole_characters(content, MAX_CONTENT) }
-}
-
 /// At most `limit` bytes of `content`, not ending inside a UTF-8 character. More than 0 if `limit` is.
 pub(super) fn whole_characters(content: &[u8], limit: usize) -> usize {
     let limit = limit.min(content.len());

@@ -1,14 +1,14 @@
 //! One file: which one it is, whatever its name, and how far it has been read.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use memchr::{memchr, memrchr};
 use sluice_wire::Stream;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{Key, Known, StartFrom};
 use crate::block::Progress;
@@ -47,27 +47,45 @@ pub(super) struct LogFile {
     pub(super) identity: Identity,
     pub(super) path: PathBuf,
     pub(super) age: Age,
-    /// Its short id over restarts; 0 until its first line is whole.
+    /// What it is called as long as it is never truncated; 0 until its first line is whole.
+    base: u64,
+    /// Its short id over restarts, another one after each truncation; 0 until its first line is whole.
     pub(super) source: u64,
     /// Next byte to read.
     pub(super) read: u64,
     pub(super) size: u64,
+    /// Where reading began that was to begin at the end: what lies before is not wanted.
+    pub(super) began: u64,
     pub(super) progress: [Progress; 3],
     /// Read to its end, and a younger file follows.
     pub(super) finished_at: Option<Instant>,
+    /// Nobody will write the newline of its last line any more: what is there is the line.
+    pub(super) is_complete: bool,
     /// No directory lists it any more.
     pub(super) gone: bool,
+    /// Its last read failed, which was said.
+    pub(super) unreadable: bool,
     /// In the middle of a line that is longer than the buffer.
     pub(super) long: Option<LongLine>,
 }
 
 /// A line of which the beginning is gone through already.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LongLine {
-    /// Whose it is and when it was; `None`: it had no header, and is stepped over.
-    pub(super) head: Option<(Stream, i64)>,
-    /// Parts so far.
-    pub(super) parts: u32,
+pub(super) enum LongLine {
+    /// It is appended to its stream's partial line.
+    Taken {
+        /// Whose it is.
+        stream: Stream,
+        /// When it was written.
+        time: i64,
+        /// The runtime cut it: the next piece of the stream continues it.
+        partial: bool,
+    },
+    /// It is stepped over: torn, stored already, or too old.
+    Passed {
+        /// It has no header.
+        torn: bool,
+    },
 }
 
 impl LogFile {
@@ -87,12 +105,16 @@ impl LogFile {
             identity: Identity { device: metadata.dev(), inode: metadata.ino() },
             path: path.to_owned(),
             age: age.clone(),
+            base: 0,
             source: 0,
             read: 0,
             size: metadata.len(),
+            began: 0,
             progress: [Progress::default(); 3],
             finished_at: None,
+            is_complete: false,
             gone: false,
+            unreadable: false,
             long: None,
         }))
     }
@@ -116,10 +138,16 @@ impl LogFile {
         let length = read_up_to(file, &mut head, 0)?;
         let first_line = match memchr(b'\n', &head[..length]) {
             Some(newline) => &head[..=newline],
-            None if length == FINGERPRINT => &head[..],
+            None if length == FINGERPRINT || (self.is_complete && length > 0) => &head[..length],
             None => return Ok(false),
         };
-        self.source = source_id(&key.text(), xxh3_64(first_line));
+        self.base = match key {
+            // A runtime's first line has a time with nanoseconds: no other file begins with it.
+            Key::Container(..) => source_id(&key.text(), first_line, &[]),
+            // Any two files may begin with the same line.
+            Key::Host(_) => source_id(&key.text(), first_line, &birth(&file.metadata()?)),
+        };
+        self.source = after_truncations(self.base, known.truncations(self.base));
         let resumed = [Stream::Whole, Stream::Stdout, Stream::Stderr].map(|stream| known.covered(self.source, stream));
         self.progress = resumed.map(Progress::from);
         let whole = if matches!(key, Key::Host(_)) { resumed[0] } else { resumed[1].min(resumed[2]) };
@@ -128,15 +156,20 @@ impl LogFile {
         self.read = whole;
         if start == StartFrom::End && resumed == [0; 3] {
             self.read = end_of_last_line(file, file.metadata()?.len())?;
+            self.began = self.read;
             self.progress = [Progress::from(self.read); 3];
         }
         Ok(true)
     }
 
+    /// The ids under which it is known: its own, and the one that its truncations are counted under.
+    pub(super) fn ids(&self) -> impl Iterator<Item = u64> + use<> {
+        [self.source, self.base].into_iter().filter(|id| *id != 0).take(if self.source == self.base { 1 } else { 2 })
+    }
+
     /// Whether the file after it has its turn: this one was read to its end, and nothing came late.
-    pub(super) fn is_finished(&self, now: Instant) -> bool {
-        let Some(finished) = self.finished_at else { return false };
-        self.size <= self.read || now.saturating_duration_since(finished) > LATE_BYTES
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished_at.is_some() && self.size <= self.read
     }
 
     /// Fills `buffer` from where reading stands.
@@ -148,19 +181,25 @@ impl LogFile {
     }
 
     /// Looks at its size again. Gives `true` where it became smaller than what was read: somebody
-    /// truncated it, and it begins anew.
-    pub(super) fn look(&mut self) -> io::Result<bool> {
+    /// truncated it. (One that was truncated and has outgrown its old size since cannot be told.)
+    pub(super) fn has_shrunk(&mut self) -> io::Result<bool> {
         let Some(file) = &self.file else { return Ok(false) };
         self.size = file.metadata()?.len();
-        if self.size >= self.read {
-            return Ok(false);
-        }
+        Ok(self.size < self.read)
+    }
+
+    /// It was truncated: from now on it is another source, whatever it begins with, so that positions of
+    /// what it held before say nothing of what it holds now.
+    pub(super) fn begin_anew(&mut self, known: &mut dyn Known) {
+        known.note_truncation(self.base);
+        self.base = 0;
         self.source = 0;
         self.read = 0;
+        self.began = 0;
         self.progress = [Progress::default(); 3];
         self.long = None;
         self.finished_at = None;
-        Ok(true)
+        self.is_complete = false;
     }
 
     /// Whether everything that was read of it is stored.
@@ -173,13 +212,32 @@ impl LogFile {
 }
 
 /// The short id of a source: the same over renames and restarts, different for every file.
-#[must_use]
-pub fn source_id(log: &str, fingerprint: u64) -> u64 {
-    let mut text = Vec::with_capacity(log.len() + 8);
-    text.extend_from_slice(log.as_bytes());
-    text.extend_from_slice(&fingerprint.to_le_bytes());
+fn source_id(log: &str, first_line: &[u8], birth: &[u8]) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(log.as_bytes());
+    hash.update(&xxh3_64(first_line).to_le_bytes());
+    hash.update(birth);
     // 0 stands for "not known yet".
-    xxh3_64(&text).max(1)
+    hash.digest().max(1)
+}
+
+fn after_truncations(base: u64, truncations: u32) -> u64 {
+    if truncations == 0 {
+        return base;
+    }
+    let mut hash = Xxh3::with_seed(base);
+    hash.update(&truncations.to_le_bytes());
+    hash.digest().max(1)
+}
+
+/// What tells a file from all others of its path, also from one that got its inode: the inode, and when
+/// it was made where the file system knows.
+fn birth(metadata: &Metadata) -> [u8; 24] {
+    let made = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let mut birth = [0; 24];
+    birth[..8].copy_from_slice(&metadata.ino().to_le_bytes());
+    birth[8..].copy_from_slice(&made.unwrap_or_default().as_nanos().to_le_bytes());
+    birth
 }
 
 fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -10,7 +10,7 @@ use memchr::{memchr, memrchr};
 use sluice_wire::{Stream, time};
 
 use super::counts::Counts;
-use super::cut::{part_of, whole_characters};
+use super::cut::whole_characters;
 use super::file::{Identity, LATE_BYTES, LogFile, LongLine, Opened};
 use super::{Key, Known, StartFrom};
 use crate::block::{LaneId, Lanes, MAX_CONTENT};
@@ -20,6 +20,8 @@ use crate::record::Line;
 
 /// How long the end of a container's last line may stay away before what there is goes as a line.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+const STREAMS: [Stream; 3] = [Stream::Whole, Stream::Stdout, Stream::Stderr];
 
 /// How lines are taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub(super) struct Log {
     partials: [Option<Partial>; 3],
     /// Nothing more will be written: a younger attempt is there.
     pub(super) ended: bool,
+    /// Since when no whole line was found in it.
+    idle_since: Option<Instant>,
     times: time::Parser,
 }
 
@@ -51,22 +55,37 @@ struct Partial {
     content: Vec<u8>,
     time: i64,
     time_text: Vec<u8>,
-    /// Where its pieces end, one for each file that has any.
+    /// Where its pieces end that are not covered yet, one for each file that has any.
     ends: Vec<(u64, u64)>,
-    /// Parts that were sent ahead because it is too long.
+    /// Records that were sent ahead because it is too long.
     parts: u32,
     since: Instant,
 }
 
-/// What reading needs of the rest.
-pub(super) struct Reading<'a> {
-    pub(super) buffer: &'a mut [u8],
+/// Where lines go.
+pub(super) struct Output<'a> {
     pub(super) lanes: &'a mut Lanes,
     pub(super) counts: &'a mut Counts,
     pub(super) now: Instant,
-    pub(super) wall_ns: i64,
+}
+
+/// What reading needs of the rest.
+pub(super) struct Reading<'a> {
+    pub(super) output: Output<'a>,
+    pub(super) buffer: &'a mut [u8],
+    pub(super) known: &'a dyn Known,
+    pub(super) wall: WallTime<'a>,
     pub(super) since: i64,
     pub(super) quantum: usize,
+}
+
+/// When a line was read that has no time of its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WallTime<'a> {
+    /// Nanoseconds of the epoch.
+    pub(super) ns: i64,
+    /// The same as text.
+    pub(super) text: &'a [u8],
 }
 
 #[derive(Debug, Default)]
@@ -97,8 +116,14 @@ impl Log {
             files: VecDeque::new(),
             partials: [const { None }; 3],
             ended: false,
+            idle_since: None,
             times: time::Parser::default(),
         }
+    }
+
+    /// Whether one of its files lies in `directory` or below.
+    pub(super) fn lies_in(&self, directory: &Path) -> bool {
+        self.files.iter().any(|file| file.path.starts_with(directory))
     }
 
     /// Makes the file at `path` one of the log's, in its place.
@@ -146,6 +171,7 @@ impl Log {
         if candidate.size > file.read {
             file.file = candidate.file;
             file.finished_at = None;
+            file.is_complete = false;
         }
         Ok(true)
     }
@@ -174,17 +200,18 @@ impl Log {
     pub(super) fn read(&mut self, reading: &mut Reading<'_>) -> Read {
         let mut read = Read::default();
         let mut at = 0;
-        while at < self.files.len() && reading.lanes.takes_records(self.lane) {
-            if self.files[at].is_finished(reading.now) {
+        while at < self.files.len() && reading.output.lanes.takes_records(self.lane) {
+            if self.files[at].is_finished() {
                 at += 1;
                 continue;
             }
             match self.read_file(at, reading) {
-                Ok(0) if at + 1 < self.files.len() => {
-                    self.files[at].finished_at.get_or_insert(reading.now);
+                Ok(0) => {
+                    if at + 1 < self.files.len() {
+                        self.files[at].finished_at.get_or_insert(reading.output.now);
+                    }
                     at += 1;
                 }
-                Ok(0) => break,
                 Ok(bytes) => {
                     read.bytes += bytes;
                     if read.bytes >= reading.quantum {
@@ -193,31 +220,42 @@ impl Log {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(path = %self.files[at].path.display(), %error, "log file cannot be read, going on with the others");
-                    reading.counts.unreadable += 1;
+                    self.say_unreadable(at, &error, reading.output.counts);
                     at += 1;
                 }
             }
         }
-        read.held_back = at < self.files.len() && !reading.lanes.takes_records(self.lane);
-        reading.counts.bytes += read.bytes as u64;
+        read.held_back = at < self.files.len() && !reading.output.lanes.takes_records(self.lane);
+        if read.bytes > 0 || read.held_back {
+            self.idle_since = None;
+        } else {
+            self.idle_since.get_or_insert(reading.output.now);
+        }
+        reading.output.counts.bytes += read.bytes as u64;
         read
     }
 
     /// Reads one buffer's worth of one file. Gives the bytes consumed; 0: no whole line is there.
     fn read_file(&mut self, at: usize, reading: &mut Reading<'_>) -> io::Result<usize> {
-        if !self.files[at].identify(&self.key, StartFrom::Beginning, &NothingKnown)? {
+        let file = &mut self.files[at];
+        if !file.identify(&self.key, StartFrom::Beginning, reading.known)? {
             return Ok(0);
         }
         let buffer = std::mem::take(&mut reading.buffer);
-        let result = self.files[at].fill(buffer).map(|length| {
+        let result = file.fill(buffer).map(|length| {
             let filled = &buffer[..length];
+            let start = self.files[at].read;
+            self.files[at].unreadable = false;
             let consumed = match memrchr(b'\n', filled) {
                 Some(newline) => {
                     self.take_lines(at, &filled[..=newline], reading);
                     newline + 1
                 }
                 None if length == buffer.len() => self.take_long(at, filled, reading),
+                None if length > 0 && self.files[at].is_complete => {
+                    self.take_line(at, filled, start, start + length as u64, reading);
+                    length
+                }
                 None => 0,
             };
             self.files[at].read += consumed as u64;
@@ -228,225 +266,234 @@ impl Log {
     }
 
     fn take_lines(&mut self, at: usize, mut rest: &[u8], reading: &mut Reading<'_>) {
-        let mut offset = self.files[at].read;
+        let mut start = self.files[at].read;
         while let Some(newline) = memchr(b'\n', rest) {
-            let line = &rest[..newline];
-            let end = offset + newline as u64 + 1;
-            match self.files[at].long.take() {
-                Some(long) => self.end_long(at, long, line, end, reading),
-                None => self.take_line(at, line, offset, end, reading),
-            }
+            let end = start + newline as u64 + 1;
+            self.take_line(at, &rest[..newline], start, end, reading);
             rest = &rest[newline + 1..];
-            offset = end;
+            start = end;
         }
     }
 
     fn take_line(&mut self, at: usize, line: &[u8], start: u64, end: u64, reading: &mut Reading<'_>) {
-        if self.format == Format::Plain {
-            if start >= self.files[at].progress[0].covered {
-                let content = line.strip_suffix(b"\r").unwrap_or(line);
-                self.emit_plain(at, content, end, reading);
-            }
+        if let Some(long) = self.files[at].long.take() {
+            return self.end_long(at, long, line, end, &mut reading.output);
+        }
+        let line = if self.format == Format::Plain { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
+        let Some(piece) = self.parse(at, line, start, reading) else { return };
+        if !self.is_wanted(at, &piece, start, reading) {
             return;
         }
-        let piece = match cri::parse(line, &mut self.times) {
-            Some(piece) => piece,
-            None => match cri::resynchronise(line, &mut self.times) {
-                Some((torn, piece)) => {
-                    self.say_torn(at, start, torn, reading);
-                    piece
-                }
-                None => return self.say_torn(at, start, line.len(), reading),
-            },
+        let stream = piece.stream;
+        if piece.partial || self.partials[stream as usize].is_some() || piece.content.len() > MAX_CONTENT {
+            self.append(&piece, &mut reading.output);
+            return self.end_piece(at, stream, piece.partial, end, &mut reading.output);
+        }
+        // By far the most lines.
+        let record = Line {
+            time_text: piece.time_text,
+            time: piece.time,
+            content: piece.content,
+            common: &self.common[stream as usize],
+            part: None,
         };
-        let stream = piece.stream as usize;
-        if start < self.files[at].progress[stream].covered {
-            return;
-        }
-        if piece.time < reading.since {
-            reading.counts.too_old += 1;
-            return;
-        }
-        if !piece.partial && self.partials[stream].is_none() && piece.content.len() <= MAX_CONTENT {
-            let record = Line {
-                time_text: piece.time_text,
-                time: piece.time,
-                content: piece.content,
-                common: &self.common[stream],
-                part: None,
-            };
-            reading.lanes.push(self.lane, &record, reading.now);
-            let file = &mut self.files[at];
-            reading.lanes.cover(self.lane, file.source, piece.stream, &mut file.progress[stream], end);
-            reading.lanes.cut_if_full(self.lane);
-            reading.counts.lines += 1;
-            return;
-        }
-        self.join(at, &piece, end, reading);
+        reading.output.lanes.push(self.lane, &record, reading.output.now);
+        let file = &mut self.files[at];
+        reading.output.lanes.cover(self.lane, file.source, stream, &mut file.progress[stream as usize], end);
+        reading.output.lanes.cut_if_full(self.lane);
+        reading.output.counts.lines += 1;
     }
 
-    /// Adds a piece to its stream's partial line; a last one completes it.
-    fn join(&mut self, at: usize, piece: &cri::Piece<'_>, end: u64, reading: &mut Reading<'_>) {
-        let source = self.files[at].source;
-        let partial = self.partials[piece.stream as usize].get_or_insert_with(|| Partial {
+    /// Takes a physical line apart; `None`, said and counted: it cannot be.
+    fn parse<'a, 'r: 'a>(
+        &mut self,
+        at: usize,
+        line: &'a [u8],
+        start: u64,
+        reading: &mut Reading<'r>,
+    ) -> Option<cri::Piece<'a>> {
+        if self.format == Format::Plain {
+            let WallTime { ns: time, text: time_text } = reading.wall;
+            return Some(cri::Piece { time_text, time, stream: Stream::Whole, partial: false, content: line });
+        }
+        if let Some(piece) = cri::parse(line, &mut self.times) {
+            return Some(piece);
+        }
+        let found = cri::resynchronise(line, &mut self.times);
+        let torn = found.map_or(line.len(), |(torn, _)| torn);
+        self.say_torn(at, start, torn, reading);
+        found.map(|(_, piece)| piece)
+    }
+
+    /// Whether a piece that begins at `start` is to be sent: it was not yet, and it is not too old.
+    fn is_wanted(&self, at: usize, piece: &cri::Piece<'_>, start: u64, reading: &mut Reading<'_>) -> bool {
+        if start < self.files[at].progress[piece.stream as usize].covered {
+            return false;
+        }
+        let too_old = piece.time < reading.since;
+        reading.output.counts.too_old += u64::from(too_old);
+        !too_old
+    }
+
+    /// Adds a piece to its stream's partial line. What fits into no record goes ahead in parts.
+    fn append(&mut self, piece: &cri::Piece<'_>, output: &mut Output<'_>) {
+        let slot = &mut self.partials[piece.stream as usize];
+        let mut partial = slot.take().unwrap_or_else(|| Partial {
             content: Vec::new(),
             time: piece.time,
             time_text: piece.time_text.to_vec(),
             ends: Vec::new(),
             parts: 0,
-            since: reading.now,
+            since: output.now,
         });
         let mut content = piece.content;
+        if !partial.content.is_empty() && partial.content.len() + content.len() > MAX_CONTENT {
+            // Cut where a piece ends, so that what was sent can be covered: a line that never ends must
+            // not hold its files.
+            let length = whole_characters(&partial.content, partial.content.len());
+            self.send_part(&mut partial, piece.stream, length, output);
+        }
         while partial.content.len() + content.len() > MAX_CONTENT {
-            // Whole characters, so that a part is text where the line is.
             let room = whole_characters(content, MAX_CONTENT - partial.content.len());
             partial.content.extend_from_slice(&content[..room]);
             content = &content[room..];
-            partial.parts += 1;
-            if partial.parts == 1 {
-                reading.counts.long += 1;
-            }
-            let record = Line {
-                time_text: &partial.time_text,
-                time: partial.time,
-                content: &partial.content,
-                common: &self.common[piece.stream as usize],
-                part: Some(partial.parts),
-            };
-            reading.lanes.push(self.lane, &record, reading.now);
-            reading.lanes.cut_if_full(self.lane);
-            partial.content.clear();
+            let length = partial.content.len();
+            self.send_part(&mut partial, piece.stream, length, output);
         }
         partial.content.extend_from_slice(content);
-        match partial.ends.last_mut() {
-            Some(last) if last.0 == source => last.1 = end,
-            _ => partial.ends.push((source, end)),
+        self.partials[piece.stream as usize] = Some(partial);
+    }
+
+    /// Puts the first `length` bytes of a partial line into its block, and covers the pieces that have
+    /// ended. (Up to three bytes of a character may stay: a kill at this moment makes it a `U+FFFD`.)
+    fn send_part(&mut self, partial: &mut Partial, stream: Stream, length: usize, output: &mut Output<'_>) {
+        output.counts.long += u64::from(partial.parts == 0);
+        self.send_content(partial, stream, length, Some(partial.parts + 1), output);
+    }
+
+    fn send_content(
+        &mut self,
+        partial: &mut Partial,
+        stream: Stream,
+        length: usize,
+        part: Option<u32>,
+        output: &mut Output<'_>,
+    ) {
+        let record = Line {
+            time_text: &partial.time_text,
+            time: partial.time,
+            content: &partial.content[..length],
+            common: &self.common[stream as usize],
+            part,
+        };
+        partial.parts += output.lanes.push(self.lane, &record, output.now);
+        partial.content.drain(..length);
+        for (source, end) in partial.ends.drain(..) {
+            if let Some(file) = self.files.iter_mut().find(|file| file.source == source) {
+                output.lanes.cover(self.lane, source, stream, &mut file.progress[stream as usize], end);
+            }
         }
-        if !piece.partial {
-            self.complete(piece.stream, reading);
+        output.lanes.cut_if_full(self.lane);
+    }
+
+    /// The piece that was appended last ends at `end`; if it was its line's last, the line is whole.
+    fn end_piece(&mut self, at: usize, stream: Stream, partial: bool, end: u64, output: &mut Output<'_>) {
+        let source = self.files[at].source;
+        if let Some(waiting) = &mut self.partials[stream as usize] {
+            match waiting.ends.last_mut() {
+                Some(last) if last.0 == source => last.1 = end,
+                _ => waiting.ends.push((source, end)),
+            }
+        }
+        if !partial {
+            self.complete(stream, output);
         }
     }
 
     /// Puts a stream's partial line into its block, as it is, and covers all its pieces.
-    fn complete(&mut self, stream: Stream, reading: &mut Reading<'_>) {
-        let Some(partial) = self.partials[stream as usize].take() else { return };
-        let record = Line {
-            time_text: &partial.time_text,
-            time: partial.time,
-            content: &partial.content,
-            common: &self.common[stream as usize],
-            part: (partial.parts > 0).then_some(partial.parts + 1),
-        };
-        reading.lanes.push(self.lane, &record, reading.now);
-        for (source, end) in partial.ends {
-            if let Some(file) = self.files.iter_mut().find(|file| file.source == source) {
-                reading.lanes.cover(self.lane, source, stream, &mut file.progress[stream as usize], end);
-            }
-        }
-        reading.lanes.cut_if_full(self.lane);
-        reading.counts.lines += 1;
+    fn complete(&mut self, stream: Stream, output: &mut Output<'_>) {
+        let Some(mut partial) = self.partials[stream as usize].take() else { return };
+        let part = (partial.parts > 0).then_some(partial.parts + 1);
+        let length = partial.content.len();
+        self.send_content(&mut partial, stream, length, part, output);
+        output.counts.lines += 1;
     }
 
-    fn emit_plain(&mut self, at: usize, content: &[u8], end: u64, reading: &mut Reading<'_>) {
-        let mut time_text = Vec::with_capacity(30);
-        time::write(reading.wall_ns, &mut time_text);
-        let mut rest = content;
-        let mut parts = 0;
-        loop {
-            let (head, tail) = rest.split_at(part_of(rest));
-            parts += 1;
-            let part = (parts > 1 || !tail.is_empty()).then_some(parts);
-            let record =
-                Line { time_text: &time_text, time: reading.wall_ns, content: head, common: &self.common[0], part };
-            reading.lanes.push(self.lane, &record, reading.now);
-            rest = tail;
-            if rest.is_empty() {
-                break;
-            }
-        }
-        let file = &mut self.files[at];
-        reading.lanes.cover(self.lane, file.source, Stream::Whole, &mut file.progress[0], end);
-        reading.lanes.cut_if_full(self.lane);
-        reading.counts.lines += 1;
-    }
-
-    /// A buffer full of one line: its content goes ahead in parts, what has no header is stepped over.
-    /// The line is covered once its end is read; a restart in between sends the parts again.
+    /// A buffer full of one line, or of its middle. Gives the bytes consumed: whole characters. The line
+    /// is covered once its end is read; a restart in between sends its parts again.
     fn take_long(&mut self, at: usize, filled: &[u8], reading: &mut Reading<'_>) -> usize {
-        let (mut long, content) = match self.files[at].long {
+        let start = self.files[at].read;
+        let (long, content) = match self.files[at].long {
             Some(long) => (long, filled),
-            None => {
-                reading.counts.long += 1;
-                match self.long_head(filled, reading) {
-                    Some((head, content)) => (LongLine { head: Some(head), parts: 0 }, content),
-                    None => {
-                        tracing::warn!(
-                            path = %self.files[at].path.display(), offset = self.files[at].read,
-                            "a line without end and without the runtime's header, stepping over it"
-                        );
-                        reading.counts.torn += 1;
-                        (LongLine { head: None, parts: 0 }, filled)
-                    }
-                }
-            }
+            None => self.begin_long(at, filled, start, reading),
         };
-        let content = &content[..whole_characters(content, content.len())];
-        let consumed = content.as_ptr() as usize - filled.as_ptr() as usize + content.len();
-        match long.head {
-            Some((stream, time)) => self.emit_parts(stream, time, content, &mut long.parts, reading),
-            None => reading.counts.torn_bytes += consumed as u64,
-        }
         self.files[at].long = Some(long);
-        consumed
-    }
-
-    fn long_head<'a>(&mut self, filled: &'a [u8], reading: &Reading<'_>) -> Option<((Stream, i64), &'a [u8])> {
-        match self.format {
-            Format::Plain => Some(((Stream::Whole, reading.wall_ns), filled)),
-            Format::Cri => {
-                let piece = cri::parse(filled, &mut self.times)?;
-                Some(((piece.stream, piece.time), piece.content))
+        match long {
+            LongLine::Taken { stream, time, partial } => {
+                let whole = whole_characters(content, content.len());
+                self.append_long(stream, time, partial, &content[..whole], &mut reading.output);
+                filled.len() - content.len() + whole
+            }
+            LongLine::Passed { torn } => {
+                reading.output.counts.torn_bytes += if torn { filled.len() as u64 } else { 0 };
+                filled.len()
             }
         }
     }
 
-    fn emit_parts(&mut self, stream: Stream, time: i64, content: &[u8], parts: &mut u32, reading: &mut Reading<'_>) {
+    /// What a line longer than the buffer is, and where in the buffer its content begins.
+    fn begin_long<'a>(
+        &mut self,
+        at: usize,
+        filled: &'a [u8],
+        start: u64,
+        reading: &mut Reading<'_>,
+    ) -> (LongLine, &'a [u8]) {
+        let torn_bytes = reading.output.counts.torn_bytes;
+        match self.parse(at, filled, start, reading) {
+            Some(piece) if self.is_wanted(at, &piece, start, reading) => {
+                let cri::Piece { stream, time, partial, content, .. } = piece;
+                (LongLine::Taken { stream, time, partial }, &filled[filled.len() - content.len()..])
+            }
+            Some(_) => (LongLine::Passed { torn: false }, filled),
+            None => {
+                // Counted with the rest of it.
+                reading.output.counts.torn_bytes = torn_bytes;
+                (LongLine::Passed { torn: true }, filled)
+            }
+        }
+    }
+
+    fn append_long(&mut self, stream: Stream, time: i64, partial: bool, content: &[u8], output: &mut Output<'_>) {
         let mut time_text = Vec::with_capacity(30);
         time::write(time, &mut time_text);
-        let mut rest = content;
-        while !rest.is_empty() {
-            let (head, tail) = rest.split_at(part_of(rest));
-            *parts += 1;
-            let record = Line {
-                time_text: &time_text,
-                time,
-                content: head,
-                common: &self.common[stream as usize],
-                part: Some(*parts),
-            };
-            reading.lanes.push(self.lane, &record, reading.now);
-            reading.lanes.cut_if_full(self.lane);
-            rest = tail;
+        self.append(&cri::Piece { time_text: &time_text, time, stream, partial, content }, output);
+    }
+
+    fn end_long(&mut self, at: usize, long: LongLine, line: &[u8], end: u64, output: &mut Output<'_>) {
+        match long {
+            LongLine::Taken { stream, time, partial } => {
+                self.append_long(stream, time, partial, line, output);
+                self.end_piece(at, stream, partial, end, output);
+            }
+            LongLine::Passed { torn } => output.counts.torn_bytes += if torn { line.len() as u64 + 1 } else { 0 },
         }
     }
 
-    fn end_long(&mut self, at: usize, mut long: LongLine, line: &[u8], end: u64, reading: &mut Reading<'_>) {
-        let Some((stream, time)) = long.head else {
-            reading.counts.torn_bytes += line.len() as u64 + 1;
-            return;
-        };
-        self.emit_parts(stream, time, line, &mut long.parts, reading);
+    fn say_unreadable(&mut self, at: usize, error: &io::Error, counts: &mut Counts) {
         let file = &mut self.files[at];
-        reading.lanes.cover(self.lane, file.source, stream, &mut file.progress[stream as usize], end);
-        reading.lanes.cut_if_full(self.lane);
-        reading.counts.lines += 1;
+        // Once for each time that it begins: it is tried again at every pass.
+        if !std::mem::replace(&mut file.unreadable, true) {
+            tracing::error!(path = %file.path.display(), %error, "log file cannot be read, going on with the others");
+            counts.unreadable += 1;
+        }
     }
 
     fn say_torn(&self, at: usize, offset: u64, bytes: usize, reading: &mut Reading<'_>) {
-        reading.counts.torn += 1;
-        reading.counts.torn_bytes += bytes as u64;
+        reading.output.counts.torn += 1;
+        reading.output.counts.torn_bytes += bytes as u64;
         // The first of a pass speaks for the rest: a torn file must not flood our own log.
-        if reading.counts.torn == 1 {
+        if reading.output.counts.torn == 1 {
             tracing::warn!(
                 path = %self.files[at].path.display(), offset, bytes,
                 "not a line of a container runtime, stepping over it"
@@ -455,58 +502,56 @@ impl Log {
     }
 
     /// Closes and forgets what needs no more looking at.
-    pub(super) fn clean_up(
-        &mut self,
-        lanes: &mut Lanes,
-        known: &dyn Known,
-        counts: &mut Counts,
-        now: Instant,
-        wall_ns: i64,
-    ) {
-        for file in &mut self.files {
-            match file.look() {
-                Ok(true) => {
-                    tracing::warn!(path = %file.path.display(), "log file became shorter, reading it from its beginning");
-                    counts.truncated += 1;
-                }
+    pub(super) fn clean_up(&mut self, known: &mut dyn Known, output: &mut Output<'_>) {
+        for at in 0..self.files.len() {
+            match self.files[at].has_shrunk() {
+                Ok(true) => self.begin_anew(at, known, output),
                 Ok(false) => {}
-                Err(error) => tracing::debug!(path = %file.path.display(), %error, "log file cannot be looked at"),
+                Err(error) => {
+                    tracing::debug!(path = %self.files[at].path.display(), %error, "log file cannot be looked at");
+                }
             }
         }
-        self.flush_last_words(lanes, counts, now, wall_ns);
+        let over = self.ended || self.files.iter().all(|file| file.gone);
+        let idle = self.idle_since.is_some_and(|since| output.now.saturating_duration_since(since) > LAST_WORDS);
+        if over && idle {
+            self.flush_last_words(output);
+        }
         let last = self.files.len().saturating_sub(1);
-        let may_grow = !self.ended && self.files.iter().any(|file| !file.gone);
-        let waiting: Vec<u64> =
-            self.partials.iter().flatten().flat_map(|partial| partial.ends.iter().map(|(source, _)| *source)).collect();
         for (at, file) in self.files.iter_mut().enumerate() {
-            let over = match file.finished_at {
-                Some(finished) => now.saturating_duration_since(finished) > LATE_BYTES,
-                None => at == last && !may_grow && file.read >= file.size,
+            file.is_complete |= match file.finished_at {
+                Some(finished) => output.now.saturating_duration_since(finished) > LATE_BYTES,
+                None => at == last && over && idle,
             };
-            if over && file.file.is_some() && file.is_stored(known) && !waiting.contains(&file.source) {
-                // A line without its newline that nobody will complete any more.
-                let torn = file.size.saturating_sub(file.read);
-                counts.torn += u64::from(torn > 0);
-                counts.torn_bytes += torn;
+            if file.is_complete && file.read >= file.size && file.is_stored(known) {
                 file.file = None;
             }
         }
         self.files.retain(|file| !(file.gone && file.file.is_none()));
     }
 
+    fn begin_anew(&mut self, at: usize, known: &mut dyn Known, output: &mut Output<'_>) {
+        let path = self.files[at].path.display();
+        tracing::warn!(%path, "log file became shorter, reading it from its beginning");
+        output.counts.truncated += 1;
+        for stream in STREAMS {
+            // The rest of a line that was begun in it is gone.
+            let waits_here =
+                |partial: &Partial| partial.ends.last().is_some_and(|(source, _)| *source == self.files[at].source);
+            if self.partials[stream as usize].as_ref().is_some_and(waits_here) {
+                self.complete(stream, output);
+            }
+        }
+        self.files[at].begin_anew(known);
+    }
+
     /// A partial line of a container that has ended is a line (containerd writes the rest of a text
     /// without newline with tag `P` and nothing after it).
-    fn flush_last_words(&mut self, lanes: &mut Lanes, counts: &mut Counts, now: Instant, wall_ns: i64) {
-        let read_out = self.files.iter().all(|file| file.read >= file.size);
-        let over = self.ended || self.files.iter().all(|file| file.gone);
-        if !read_out || !over {
-            return;
-        }
-        let mut reading = Reading { buffer: &mut [], lanes, counts, now, wall_ns, since: i64::MIN, quantum: 0 };
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let waited = |partial: &Partial| now.saturating_duration_since(partial.since) > LAST_WORDS;
+    fn flush_last_words(&mut self, output: &mut Output<'_>) {
+        for stream in STREAMS {
+            let waited = |partial: &Partial| output.now.saturating_duration_since(partial.since) > LAST_WORDS;
             if self.partials[stream as usize].as_ref().is_some_and(waited) {
-                self.complete(stream, &mut reading);
+                self.complete(stream, output);
             }
         }
     }
@@ -517,29 +562,32 @@ impl Log {
     }
 
     pub(super) fn sources(&self) -> impl Iterator<Item = (u64, &Path)> {
-        self.files.iter().filter(|file| file.source != 0).map(|file| (file.source, file.path.as_path()))
+        self.files.iter().flat_map(|file| file.ids().map(|id| (id, file.path.as_path())))
     }
 
+    /// How far streams are settled without a block that says so.
     pub(super) fn settled(&self, known: &dyn Known) -> Vec<(u64, Stream, u64)> {
-        if self.format == Format::Plain {
-            return Vec::new();
-        }
         let mut settled = Vec::new();
         for file in self.files.iter().filter(|file| file.source != 0) {
-            let stored = [Stream::Stdout, Stream::Stderr].map(|stream| known.acknowledged(file.source, stream));
-            for (this, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
-                let waits = self.partials[stream as usize]
-                    .as_ref()
-                    .is_some_and(|partial| partial.ends.iter().any(|(source, _)| *source == file.source));
-                let all_stored = stored[this] >= file.progress[stream as usize].covered;
-                // Everything up to what the other stream has stored was read, by this run, and all that
-                // this one had in it is stored.
-                if !waits && all_stored && file.read >= stored[1 - this] && stored[1 - this] > stored[this] {
-                    settled.push((file.source, stream, stored[1 - this]));
-                }
+            let stored = STREAMS.map(|stream| known.acknowledged(file.source, stream));
+            let before = STREAMS.into_iter().zip(stored).filter(|(_, stored)| *stored < file.began);
+            settled.extend(before.map(|(stream, _)| (file.source, stream, file.began)));
+            if self.format == Format::Cri {
+                let pair = [(Stream::Stdout, stored[1], stored[2]), (Stream::Stderr, stored[2], stored[1])];
+                let silent =
+                    pair.into_iter().filter(|(stream, own, other)| self.is_silent(file, *stream, *own, *other));
+                settled.extend(silent.map(|(stream, _, other)| (file.source, stream, other)));
             }
         }
         settled
+    }
+
+    /// Whether everything of `stream` up to what the other one has stored was read, by this run, and is
+    /// stored.
+    fn is_silent(&self, file: &LogFile, stream: Stream, own: u64, other: u64) -> bool {
+        let waits_in_it = |partial: &Partial| partial.ends.iter().any(|(source, _)| *source == file.source);
+        let waits = self.partials[stream as usize].as_ref().is_some_and(waits_in_it);
+        !waits && own >= file.progress[stream as usize].covered && file.read >= other && other > own
     }
 
     pub(super) fn open_files(&self) -> usize {
@@ -548,18 +596,5 @@ impl Log {
 
     pub(super) fn unread_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size.saturating_sub(file.read)).sum()
-    }
-}
-
-/// For a file that grew its first line after it was opened: nothing is known of it.
-struct NothingKnown;
-
-impl Known for NothingKnown {
-    fn covered(&self, _: u64, _: Stream) -> u64 {
-        0
-    }
-
-    fn acknowledged(&self, _: u64, _: Stream) -> u64 {
-        0
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use sluice_wire::{Category, Stream};
+use sluice_wire::{Category, Stream, time};
 
 use crate::block::{LaneId, Lanes};
 use crate::discover::{Container, Look};
@@ -23,10 +23,8 @@ mod file;
 mod log;
 
 pub use counts::Counts;
-pub use file::source_id;
 use file::{Identity, Opened};
-
-use log::{Format, Log};
+use log::{Format, Log, Output, Reading, WallTime};
 
 /// Read from one log before the next has its turn, bytes.
 const QUANTUM: usize = 256 * 1024;
@@ -55,13 +53,19 @@ pub struct Labels {
     pub node: String,
 }
 
-/// What earlier runs know of a source; by [`source_id`].
+/// What is known of a source, also from earlier runs; by its short id.
 pub trait Known {
     /// Bytes of `stream` that need not be read again: stored, or in the ring.
     fn covered(&self, source: u64, stream: Stream) -> u64;
 
     /// Bytes of `stream` that are stored.
     fn acknowledged(&self, source: u64, stream: Stream) -> u64;
+
+    /// How often the file was truncated that `source` was its first id.
+    fn truncations(&self, source: u64) -> u32;
+
+    /// Notes one more.
+    fn note_truncation(&mut self, source: u64);
 }
 
 /// Which log a [`Log`] is.
@@ -76,7 +80,7 @@ enum Key {
 pub struct Tailer {
     labels: Labels,
     start: StartFrom,
-    /// Still in the first look of a node's first run: `start` holds for whole files.
+    /// Nothing was read yet in a node's first run: `start` holds for whole files.
     first_look: bool,
     logs: Vec<Log>,
     by_key: HashMap<Key, usize>,
@@ -137,18 +141,19 @@ impl Tailer {
             }
             self.mark_older_attempts_ended(listing);
         }
-        let of_listed = |key: &Key| match key {
-            Key::Container(container, _) => {
-                look.whole || look.containers.iter().any(|listing| listing.container == *container)
-            }
-            Key::Host(_) => false,
-        };
         for (at, log) in self.logs.iter_mut().enumerate() {
-            if !met.contains(&at) && of_listed(&log.key) {
+            let looked_at = match &log.key {
+                Key::Container(container, _) => {
+                    look.whole || look.containers.iter().any(|listing| listing.container == *container)
+                }
+                Key::Host(_) => false,
+            };
+            // What could not be looked at is not gone.
+            let hidden = look.unreadable.iter().any(|unreadable| log.lies_in(&unreadable.path));
+            if looked_at && !hidden && !met.contains(&at) {
                 log.keep_only(&[]);
             }
         }
-        self.first_look &= !look.whole;
     }
 
     /// Looks at a host log's path: opens it where it is new or was replaced.
@@ -172,29 +177,26 @@ impl Tailer {
     }
 
     /// Reads up to a quantum of each log whose lane takes records, starting where the last pass ended.
-    pub fn read(&mut self, lanes: &mut Lanes, now: Instant, wall_ns: i64) -> Pass {
+    pub fn read(&mut self, lanes: &mut Lanes, known: &dyn Known, now: Instant, wall_ns: i64) -> Pass {
         let mut pass = Pass::default();
+        // What is found from now on came after the first start.
+        self.first_look = false;
         let count = self.logs.len();
-        let since = if let StartFrom::Since(since) = self.start { since } else { i64::MIN };
-        let mut reader = log::Reading {
+        let mut text = Vec::with_capacity(30);
+        time::write(wall_ns, &mut text);
+        let mut reading = Reading {
+            output: Output { lanes, counts: &mut self.counts, now },
             buffer: &mut self.buffer,
-            lanes,
-            counts: &mut self.counts,
-            now,
-            wall_ns,
-            since,
+            known,
+            wall: WallTime { ns: wall_ns, text: &text },
+            since: if let StartFrom::Since(since) = self.start { since } else { i64::MIN },
             quantum: QUANTUM,
         };
         for turn in 0..count {
-            let log = &mut self.logs[(self.turn + turn) % count];
-            if reader.lanes.takes_records(log.lane) {
-                let read = log.read(&mut reader);
-                pass.bytes += read.bytes;
-                pass.more |= read.more;
-                pass.held_back |= read.held_back;
-            } else {
-                pass.held_back = true;
-            }
+            let read = self.logs[(self.turn + turn) % count].read(&mut reading);
+            pass.bytes += read.bytes;
+            pass.more |= read.more;
+            pass.held_back |= read.held_back;
         }
         if count > 0 {
             self.turn = (self.turn + 1) % count;
@@ -203,9 +205,10 @@ impl Tailer {
     }
 
     /// Closes what is read, stored and will not grow; forgets what is gone.
-    pub fn clean_up(&mut self, lanes: &mut Lanes, known: &dyn Known, now: Instant, wall_ns: i64) {
+    pub fn clean_up(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant) {
+        let mut output = Output { lanes, counts: &mut self.counts, now };
         for log in &mut self.logs {
-            log.clean_up(lanes, known, &mut self.counts, now, wall_ns);
+            log.clean_up(known, &mut output);
         }
         let mut at = 0;
         while at < self.logs.len() {

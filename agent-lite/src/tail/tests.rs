@@ -65,7 +65,7 @@ impl Node {
     }
 
     fn read(&mut self) {
-        while self.tailer.read(&mut self.lanes, self.now, 1_000).more {}
+        while self.tailer.read(&mut self.lanes, &self.positions, self.now, 1_000).more {}
     }
 
     /// Everything that was read and not stored yet, as `stream:message`.
@@ -96,7 +96,7 @@ impl Node {
 
     fn wait(&mut self, seconds: u64) {
         self.now += Duration::from_secs(seconds);
-        self.tailer.clean_up(&mut self.lanes, &self.positions, self.now, 1_000);
+        self.tailer.clean_up(&mut self.lanes, &mut self.positions, self.now);
     }
 }
 
@@ -177,9 +177,7 @@ fn a_stream_that_is_silent_is_not_looked_for_again() {
     let mut node = Node::new(StartFrom::Beginning, true);
     node.append("0.log", (0..1000).map(|n| out(&n.to_string())).collect::<String>());
     node.run();
-    for (source, stream, end) in node.tailer.settled(&node.positions) {
-        node.positions.settle(source, stream, end);
-    }
+    node.settle();
     let mut node = node.restart();
     assert_eq!(node.run(), [""; 0]);
     assert_eq!(node.tailer.take_counts().bytes, 0);
@@ -235,6 +233,7 @@ fn a_file_deleted_while_it_is_behind_is_read_to_its_end_and_let_go() {
     node.wait(20);
     assert_eq!(node.tailer.totals().1, 1, "read is not stored");
     assert_eq!(node.deliver(), ["stdout:1"]);
+    node.read();
     node.wait(20);
     assert_eq!(node.tailer.totals(), (0, 0, 0));
 }
@@ -325,7 +324,7 @@ fn first_start_at_the_end_reads_what_comes_then() {
 
 #[test]
 fn first_start_since_a_moment() {
-    let since = sluice_wire::time::parse(b"2025-10-26T10:15:30Z").unwrap();
+    let since = time::parse(b"2025-10-26T10:15:30Z").unwrap();
     let mut node = Node::new(StartFrom::Since(since), true);
     node.append("0.log", "2025-10-26T10:15:29.9Z stdout F old\n".to_owned() + &out("new"));
     assert_eq!(node.run(), ["stdout:new"]);
@@ -406,18 +405,199 @@ fn a_log_whose_lane_is_held_back_is_not_read_and_its_neighbour_is() {
     assert_eq!(node.deliver(), ["stdout:held"]);
 }
 
+impl Node {
+    fn host_path(&self) -> PathBuf {
+        self.dir.path().join("messages")
+    }
+
+    fn look_at_host(&mut self) {
+        let (path, unit) = (self.host_path(), Arc::from("messages"));
+        self.tailer.look_at_host_file(&path, &unit, &mut self.lanes, &self.positions);
+    }
+
+    fn run_host(&mut self) -> Vec<String> {
+        self.look_at_host();
+        self.read();
+        self.deliver()
+    }
+
+    fn settle(&mut self) {
+        for (source, stream, end) in self.tailer.settled(&self.positions) {
+            self.positions.settle(source, stream, end);
+        }
+    }
+}
+
 #[test]
 fn host_files_are_followed_over_a_rename() {
     let mut node = Node::new(StartFrom::Beginning, true);
-    let path = node.dir.path().join("messages");
-    let unit: Arc<str> = "messages".into();
-    fs::write(&path, "one\ntwo\n").unwrap();
-    node.tailer.look_at_host_file(&path, &unit, &mut node.lanes, &node.positions);
-    node.read();
-    assert_eq!(node.deliver(), ["host:one", "host:two"]);
+    let path = node.host_path();
+    fs::write(&path, "one\ntwo\r\n").unwrap();
+    assert_eq!(node.run_host(), ["host:one", "host:two"]);
     fs::rename(&path, path.with_extension("1")).unwrap();
     fs::write(&path, "three\n").unwrap();
-    node.tailer.look_at_host_file(&path, &unit, &mut node.lanes, &node.positions);
+    assert_eq!(node.run_host(), ["host:three"]);
+}
+
+#[test]
+fn two_host_files_that_begin_with_the_same_line_are_two() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let path = node.host_path();
+    fs::write(&path, "# version 1\none\n").unwrap();
+    assert_eq!(node.run_host(), ["host:# version 1", "host:one"]);
+    fs::rename(&path, path.with_extension("1")).unwrap();
+    fs::write(&path, "# version 1\ntwo\n").unwrap();
+    let mut node = node.restart();
+    assert_eq!(node.run_host(), ["host:# version 1", "host:two"]);
+    assert_eq!(node.restart().run_host(), [""; 0]);
+}
+
+#[test]
+fn a_truncated_host_file_that_begins_as_before_is_read_from_its_beginning_once() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    fs::write(node.host_path(), "# version 1\none\ntwo\n").unwrap();
+    assert_eq!(node.run_host().len(), 3);
+    for line in ["three", "four"] {
+        fs::write(node.host_path(), "# version 1\n").unwrap();
+        node.wait(1);
+        assert_eq!(node.run_host(), ["host:# version 1"]);
+        fs::write(node.host_path(), format!("# version 1\n{line}\n")).unwrap();
+        assert_eq!(node.run_host(), [format!("host:{line}")]);
+        node = node.restart();
+        assert_eq!(node.run_host(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_line_begun_in_a_truncated_file_goes_as_it_is() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("before") + &line("stdout", "P", "begun "));
+    assert_eq!(node.run(), ["stdout:before"]);
+    fs::write(node.path("0.log"), "2025-10-26T11:00:00.1Z stdout F after\n").unwrap();
+    node.wait(1);
+    assert_eq!(node.run(), ["stdout:begun ", "stdout:after"]);
+}
+
+#[test]
+fn a_line_that_its_writer_never_ended_is_sent_once_nobody_can_end_it() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("1") + &line("stderr", "P", "last ") + out("died here").trim_end());
+    assert_eq!(node.run(), ["stdout:1"]);
+    node.wait(20);
+    assert_eq!(node.run(), [""; 0], "the container lives");
+    node.append("1.log", out("2"));
+    assert_eq!(node.run(), ["stdout:2"]);
+    node.wait(20);
+    assert_eq!(node.run(), ["stderr:last ", "stdout:died here"]);
+    node.wait(20);
+    assert_eq!(node.tailer.totals().1, 1, "the ended attempt's file is closed");
+    assert_eq!(node.restart().run(), [""; 0]);
+}
+
+#[test]
+fn a_rotated_file_without_a_final_newline_is_sent_whole_and_closed_for_good() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("1") + "torn");
+    node.rename("0.log", "0.log.20251026-101530");
+    node.append("0.log", out("2"));
+    assert_eq!(node.run(), ["stdout:1", "stdout:2"]);
+    for _ in 0..3 {
+        node.wait(20);
+        assert_eq!(node.run(), [""; 0]);
+    }
+    assert_eq!((node.tailer.totals().1, node.tailer.take_counts().torn), (1, 1));
+}
+
+#[test]
+fn a_line_that_never_ends_holds_no_file_and_repeats_nothing() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let piece = |n: usize| format!("{n:02}{}", "x".repeat((16 << 10) - 2));
+    let mut sent = Vec::new();
+    for n in 0..60 {
+        node.append("0.log", line("stdout", "P", &piece(n)));
+        if n % 7 == 6 {
+            node.rename("0.log", &format!("0.log.20251026-1015{n:02}"));
+        }
+        sent.extend(node.run());
+        if n == 33 {
+            node = node.restart();
+        }
+        node.wait(11);
+    }
+    assert!(node.tailer.totals().1 <= 3, "{:?}", node.tailer.totals());
+    node.append("0.log", line("stdout", "F", "end"));
+    sent.extend(node.run());
+    let joined: String = sent.iter().map(|part| part.strip_prefix("stdout:").unwrap()).collect();
+    let expected = (0..60).map(piece).collect::<String>() + "end";
+    assert!(joined == expected, "{} of {} bytes", joined.len(), expected.len());
+}
+
+#[test]
+fn a_very_long_physical_line_is_one_piece_like_any_other() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let long = "y".repeat(700_000);
+    // stderr stays behind, so that a restart passes stdout's long line again.
+    node.append("0.log", line("stderr", "P", "waits ") + &line("stdout", "P", "begun ") + &line("stdout", "P", &long));
+    node.append("0.log", line("stdout", "F", "ended"));
+    let joined = |parts: Vec<String>| -> String {
+        parts.iter().map(|part| part.strip_prefix("stdout:").unwrap_or(part)).collect()
+    };
+    assert!(joined(node.run()) == format!("begun {long}ended"));
+    let mut node = node.restart();
+    node.append("0.log", line("stderr", "F", "no more"));
+    assert_eq!(node.run(), ["stderr:waits no more"]);
+}
+
+#[test]
+fn parts_of_a_line_are_numbered_one_by_one() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    // Escaped it is six times as long: each part is several records.
+    fs::write(node.host_path(), "\u{1}".repeat(400_000) + "\n").unwrap();
+    node.look_at_host();
     node.read();
-    assert_eq!(node.deliver(), ["host:three"]);
+    node.lanes.cut_all();
+    let lane = node.lanes.sendable().next().unwrap();
+    let mut checker = Checker::default();
+    let mut parts = Vec::new();
+    while let Some(block) = node.lanes.remove(lane, 0) {
+        let raw = checker.check(&block.header, &block.payload, Depth::Json).unwrap();
+        for record in raw.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let record: serde_json::Value = serde_json::from_slice(record).unwrap();
+            parts.push(record["log_part"].as_u64().unwrap());
+        }
+    }
+    assert!(parts.len() > 10);
+    assert_eq!(parts, (1..=parts.len() as u64).collect::<Vec<_>>());
+}
+
+#[test]
+fn first_start_at_the_end_holds_for_files_that_stay_silent() {
+    let mut node = Node::new(StartFrom::End, true);
+    node.append("0.log", out("old"));
+    fs::write(node.host_path(), "old\n").unwrap();
+    node.look();
+    node.look_at_host();
+    node.read();
+    assert_eq!(node.deliver(), [""; 0]);
+    node.settle();
+    let mut node = node.restart();
+    node.append("0.log", out("new"));
+    assert_eq!((node.run(), node.run_host()), (vec!["stdout:new".to_owned()], vec![]));
+}
+
+#[test]
+fn what_lies_in_a_directory_that_cannot_be_read_is_not_gone() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("1"));
+    assert_eq!(node.run(), ["stdout:1"]);
+    let path = node.path("0.log").parent().unwrap().to_owned();
+    let error = std::io::Error::from_raw_os_error(24);
+    let unreadable = vec![crate::discover::Unreadable { path, error }];
+    let look = Look { unreadable, whole: true, ..Look::default() };
+    node.tailer.reconcile(&look, &mut node.lanes, &node.positions);
+    node.read();
+    node.wait(20);
+    node.append("0.log", out("2"));
+    node.read();
+    assert_eq!(node.deliver(), ["stdout:2"]);
 }
