@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sluice_wire::{Position, ProducerId, Stream};
 
+use crate::block::BlockId;
 use crate::tail::Known;
 
 const FILE: &str = "checkpoint.json";
@@ -62,15 +63,15 @@ impl Numbers {
         Self { producer: ProducerId(rand::random()), next: 1, reserved: 1 }
     }
 
-    /// The next number; a new producer is drawn where none is reserved, because a number that is not
-    /// reserved durably would be used again after a crash. That producer is never written down, so
-    /// nobody can come back under its id.
-    pub fn take(&mut self) -> (ProducerId, u64) {
+    /// The next number. Where none is reserved a new producer is drawn, because a number that is not
+    /// reserved durably would be used again after a crash: nobody can come back under an id that no
+    /// checkpoint has named. The next checkpoint names it, and reserves for it.
+    pub fn take(&mut self) -> BlockId {
         if self.next >= self.reserved {
             *self = Self { reserved: u64::MAX, ..Self::draw() };
         }
         self.next += 1;
-        (self.producer, self.next - 1)
+        BlockId { producer: self.producer, number: self.next - 1 }
     }
 
     /// Up to where a checkpoint written now reserves.

@@ -245,6 +245,14 @@ fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
+/// A configuration for tests: `more` follows on the least that is needed.
+#[cfg(test)]
+pub(crate) fn for_tests(more: &str) -> Config {
+    let text = format!("cluster: c\nenvironment: e\nnode: n\ngateway: {{urls: ['http://127.0.0.1:9']}}\n{more}");
+    let env = |_: &str| None;
+    sluice_settings::from_str(&text, &env, |node| Config::read(node, &env)).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,17 +3,18 @@
 //! One thread does it all: look for files, read, cut, send, act on verdicts, checkpoint. What blocks
 //! on a disk's fsync goes to a thread of its own.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
 use sluice_durable_log::OpenError;
+use sluice_wire as wire;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Status};
-use crate::block::{self, Lanes, Queued};
+use crate::block::{self, BlockId, Lanes, Queued};
 use crate::checkpoint::{Numbers, Positions, Snapshot, Store};
 use crate::config::{Config, FirstStart};
 use crate::discover::{Discovery, Hint};
@@ -37,7 +38,7 @@ struct Agent {
     numbers: Numbers,
     dispatch: Dispatch,
     /// At most one checkpoint is being written.
-    writing: JoinSet<(Snapshot, Vec<u64>, std::io::Result<()>)>,
+    writing: JoinSet<(Snapshot, Vec<BlockId>, std::io::Result<()>)>,
     written: Option<Snapshot>,
 }
 
@@ -68,7 +69,6 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
         servers.spawn(admin::serve(listener, status.clone()));
     }
     let mut agent = Agent::start(config, metrics)?;
-    agent.scan();
     status.set_ready(true);
     tracing::info!(producer = %agent.numbers.producer, state = %agent.config.state.display(), "agent started");
     agent.turn(stop).await;
@@ -141,7 +141,10 @@ impl Agent {
             written: None,
         };
         agent.take_up_ring(kept);
-        // Numbers are reserved before the first one is used.
+        // Numbers are reserved before the first one is used, and where a first start begins is written
+        // down before anything is read.
+        agent.scan();
+        agent.settle();
         let snapshot = agent.snapshot(false);
         match agent.store.write(&snapshot) {
             Ok(()) => agent.numbers.reserved(&snapshot),
@@ -151,24 +154,35 @@ impl Agent {
     }
 
     /// What was under way when the last run ended goes first. A block that does not follow on what is
-    /// stored (the ring was full once) is cut anew with all that come after it in its lane.
+    /// stored (the ring was full once) is cut anew with all that come after it in its lane. Pieces of a
+    /// block that was too large share the fate of the last one, which has their positions.
     fn take_up_ring(&mut self, kept: Vec<Queued>) {
         let mut broken = HashSet::new();
+        let mut pieces: HashMap<wire::Lane, Vec<Queued>> = HashMap::new();
         let (mut decided, mut cut_anew) = (Vec::new(), Vec::new());
         for block in kept {
-            let number = block.header.number;
-            if self.positions.are_stored(&block.header.positions) {
-                decided.push(number);
-            } else if broken.contains(&block.header.lane) || !self.positions.extend_by_ring(&block.header.positions) {
-                self.metrics.possible_duplicates.inc_by(block.header.records.into());
-                broken.insert(block.header.lane.clone());
-                cut_anew.push(number);
+            let lane = block.header.lane.clone();
+            let whole = pieces.entry(lane.clone()).or_default();
+            whole.push(block);
+            let positions = &whole[whole.len() - 1].header.positions;
+            if positions.is_empty() {
+                continue;
+            }
+            if self.positions.are_stored(positions) {
+                decided.extend(whole.drain(..).filter_map(|block| block.id()));
+            } else if broken.contains(&lane) || !self.positions.extend_by_ring(positions) {
+                cut_anew.append(whole);
+                broken.insert(lane);
             } else {
-                self.lanes.restore(block);
+                whole.drain(..).for_each(|block| self.lanes.restore(block));
             }
         }
+        // Pieces whose last one never came into the ring.
+        cut_anew.extend(pieces.into_values().flatten());
+        let records = cut_anew.iter().map(|block| u64::from(block.header.records)).sum();
+        self.metrics.possible_duplicates.inc_by(records);
         self.dispatch.checkpointed(decided);
-        self.dispatch.take_back(&cut_anew);
+        self.dispatch.take_back(&cut_anew.iter().filter_map(Queued::id).collect::<Vec<_>>());
     }
 
     /// The wheel.
@@ -295,11 +309,15 @@ impl Agent {
         self.look_at_host_files();
         self.tailer.clean_up(&mut self.lanes, &mut self.positions, now);
         self.positions.sight(self.tailer.sources());
+        self.settle();
+        self.count();
+        self.begin_checkpoint();
+    }
+
+    fn settle(&mut self) {
         for (source, stream, end) in self.tailer.settled(&self.positions) {
             self.positions.settle(source, stream, end);
         }
-        self.count();
-        self.begin_checkpoint();
     }
 
     fn snapshot(&self, clean: bool) -> Snapshot {
@@ -322,7 +340,7 @@ impl Agent {
         });
     }
 
-    fn checkpointed(&mut self, snapshot: Snapshot, stored: Vec<u64>, result: std::io::Result<()>) {
+    fn checkpointed(&mut self, snapshot: Snapshot, stored: Vec<BlockId>, result: std::io::Result<()>) {
         match result {
             Ok(()) => {
                 self.metrics.checkpoints.inc();
@@ -435,3 +453,6 @@ fn wall_ns() -> i64 {
 fn gauge(value: usize) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,32 +4,41 @@
 //! (after a reboot without a clean end the producer is a new one). After a restart the ring is sent
 //! first, byte for byte; cutting the lines anew could not give the same bytes.
 //!
-//! A record of the log: version 1 · u16 numbers that it takes back, and they (u64 each) · the journal
-//! that the blocks are about to be sent to (16 bytes) · since when (u64, ms) · frames. Little-endian.
+//! A record of the log: version 1 · u16 ids that it takes back, and they (producer, 16 bytes, and number,
+//! u64, each) · the journal that the blocks are about to be sent to (16 bytes) · since when (u64, ms) ·
+//! frames. Little-endian.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
 use sluice_durable_log::io::RealFiles;
-use sluice_durable_log::{AppendError, Item, OpenError, Options, SyncMode, Writer};
+use sluice_durable_log::{AppendError, Item, Log, OpenError, Options, SyncMode, Writer};
 use sluice_wire::block::Frames;
-use sluice_wire::{Block, JournalId};
+use sluice_wire::{Block, JournalId, ProducerId};
 
-use crate::block::{Doubt, Queued};
+use crate::block::{BlockId, Doubt, Queued};
 
 const VERSION: u8 = 1;
 const SEGMENT: u64 = 4 * 1024 * 1024;
+/// Kept free of blocks: what is taken back must be written down also where the ring is full.
+const ROOM_TO_TAKE_BACK: u64 = 256 * 1024;
+/// An id that is taken back, bytes.
+const ID: usize = 24;
 
 /// The ring.
 #[derive(Debug)]
 pub struct Ring {
     writer: Writer,
+    log: Log,
+    max_bytes: u64,
     /// Records that still matter, with how many of their blocks do.
     live: BTreeMap<u64, usize>,
-    /// The record that holds a block, by number.
-    record_of: HashMap<u64, u64>,
+    /// The record that holds a block.
+    record_of: HashMap<BlockId, u64>,
+    /// Will never be sent again, which could not be written down yet.
+    owed: Vec<BlockId>,
     head: Vec<u8>,
 }
 
@@ -52,7 +61,7 @@ impl Ring {
     pub fn open(dir: &Path, max_bytes: u64) -> Result<(Self, Vec<Queued>), OpenError> {
         let options = Options {
             segment_bytes: SEGMENT,
-            max_bytes,
+            max_bytes: max_bytes + ROOM_TO_TAKE_BACK,
             sync: SyncMode::Never,
             preallocate: false,
             quarantine_max_bytes: 0,
@@ -60,17 +69,18 @@ impl Ring {
         };
         let (writer, log, recovery) = sluice_durable_log::open(Arc::new(RealFiles), options)?;
         tracing::debug!(?recovery, "ring opened");
-        let mut ring = Self { writer, live: BTreeMap::new(), record_of: HashMap::new(), head: Vec::new() };
         let mut reader = log.reader(log.oldest());
+        let (live, record_of) = (BTreeMap::new(), HashMap::new());
+        let mut ring = Self { writer, log, max_bytes, live, record_of, owed: Vec::new(), head: Vec::new() };
         let mut bytes = Vec::new();
-        let mut blocks: BTreeMap<u64, Queued> = BTreeMap::new();
+        let mut blocks = Vec::new();
         // A record that cannot be read is one that was not written: its blocks are cut anew.
         while let Ok(Some(item)) = reader.next(&mut bytes) {
             if let Item::Record { index } = item {
                 ring.replay(index, std::mem::take(&mut bytes), &mut blocks);
             }
         }
-        Ok((ring, blocks.into_values().collect()))
+        Ok((ring, blocks))
     }
 
     /// Removes a ring whose producer is no more.
@@ -84,68 +94,87 @@ impl Ring {
         }
     }
 
-    fn replay(&mut self, index: u64, record: Vec<u8>, blocks: &mut BTreeMap<u64, Queued>) {
+    fn replay(&mut self, index: u64, record: Vec<u8>, blocks: &mut Vec<Queued>) {
         let Some(record) = Record::read(record.into()) else { return };
-        for number in record.taken_back {
-            blocks.remove(&number);
-            self.let_go(number);
+        if !record.taken_back.is_empty() {
+            blocks.retain(|block| block.id().is_none_or(|id| !record.taken_back.contains(&id)));
+            record.taken_back.into_iter().for_each(|id| self.let_go(id));
         }
         for frame in Frames::new(record.frames) {
             let block: Result<Block, _> = frame.and_then(sluice_wire::block::Frame::open);
             let Ok(Ok(queued)) = block.map(|block| Queued::in_doubt(block, record.doubt)) else { return };
-            self.hold(index, queued.header.number);
-            blocks.insert(queued.header.number, queued);
+            self.hold(index, &queued);
+            blocks.push(queued);
         }
     }
 
     /// Keeps `blocks`, which have their numbers, before they are sent to `doubt.journal`.
     ///
     /// # Errors
-    /// Nothing was kept.
+    /// Nothing was kept; after [`KeepError::Write`] nobody knows.
     pub fn keep<'a>(
         &mut self,
         blocks: impl Iterator<Item = &'a Queued> + Clone,
         doubt: Doubt,
     ) -> Result<(), KeepError> {
-        self.write_head(&[], doubt);
+        let (size, max) = (self.log.size_bytes(), self.max_bytes);
+        if size + blocks.clone().map(|block| block.frame_len() as u64).sum::<u64>() > max {
+            return Err(AppendError::Full { size, max }.into());
+        }
+        let owed = self.write_head(doubt);
         let mut parts: Vec<&[u8]> = vec![&self.head];
         parts.extend(blocks.clone().flat_map(|block| [&block.head()[..], &block.payload[..]]));
         let index = self.writer.append(&parts)?;
+        // Also where the write fails: some of it may be there at the next start.
+        blocks.for_each(|block| self.hold(index, block));
         self.writer.sync().map_err(|error| KeepError::Write(error.to_string()))?;
-        for block in blocks {
-            self.hold(index, block.header.number);
+        self.paid(owed);
+        Ok(())
+    }
+
+    /// Notes that these will not be sent any more: every attempt was definitely refused. To be called
+    /// before their lines are sent under other numbers, or a restart would send both.
+    ///
+    /// # Errors
+    /// It could not be written down yet; each later call of any kind tries again.
+    pub fn take_back(&mut self, ids: &[BlockId]) -> Result<(), KeepError> {
+        self.owed.extend(ids.iter().filter(|id| self.record_of.contains_key(id)));
+        self.pay()
+    }
+
+    fn pay(&mut self) -> Result<(), KeepError> {
+        while !self.owed.is_empty() {
+            let owed = self.write_head(Doubt { journal: JournalId([0; 16]), since_ms: 0 });
+            self.writer.append(&[&self.head])?;
+            self.writer.sync().map_err(|error| KeepError::Write(error.to_string()))?;
+            self.paid(owed);
         }
         Ok(())
     }
 
-    /// Notes that these numbers will not be sent any more: every attempt was definitely refused. To be
-    /// called before their lines are sent under other numbers, or a restart would send both.
-    ///
-    /// # Errors
-    /// It could not be written down.
-    pub fn take_back(&mut self, numbers: &[u64]) -> Result<(), KeepError> {
-        let held: Vec<u64> = numbers.iter().copied().filter(|number| self.record_of.contains_key(number)).collect();
-        if held.is_empty() {
-            return Ok(());
-        }
-        self.write_head(&held, Doubt { journal: JournalId([0; 16]), since_ms: 0 });
-        let index = self.writer.append(&[&self.head])?;
-        self.writer.sync().map_err(|error| KeepError::Write(error.to_string()))?;
-        // What takes back has to outlive what it takes back: segments go from the oldest on.
-        debug_assert!(held.iter().all(|number| self.record_of[number] < index));
-        self.forget(held);
-        Ok(())
+    /// The first `count` of what was owed is written down. (In a record behind theirs, so that it goes
+    /// after them: segments go from the oldest on.)
+    fn paid(&mut self, count: usize) {
+        let paid: Vec<BlockId> = self.owed.drain(..count).collect();
+        paid.into_iter().for_each(|id| self.let_go(id));
+        self.release();
     }
 
     /// Lets blocks go that a durable checkpoint covers.
-    pub fn forget(&mut self, numbers: impl IntoIterator<Item = u64>) {
-        numbers.into_iter().for_each(|number| self.let_go(number));
+    pub fn forget(&mut self, ids: impl IntoIterator<Item = BlockId>) {
+        ids.into_iter().for_each(|id| self.let_go(id));
+        self.release();
+        // Said when it failed first.
+        let _ = self.pay();
+    }
+
+    fn release(&mut self) {
         let oldest = self.live.first_key_value().map_or(self.writer.next(), |(record, _)| *record);
         self.writer.release(oldest);
     }
 
-    fn let_go(&mut self, number: u64) {
-        let Some(record) = self.record_of.remove(&number) else { return };
+    fn let_go(&mut self, id: BlockId) {
+        let Some(record) = self.record_of.remove(&id) else { return };
         if let Some(count) = self.live.get_mut(&record) {
             *count -= 1;
             if *count == 0 {
@@ -166,26 +195,32 @@ impl Ring {
         self.record_of.is_empty()
     }
 
-    fn hold(&mut self, index: u64, number: u64) {
-        self.record_of.insert(number, index);
-        *self.live.entry(index).or_default() += 1;
+    fn hold(&mut self, index: u64, block: &Queued) {
+        if let Some(id) = block.id() {
+            self.let_go(id);
+            self.record_of.insert(id, index);
+            *self.live.entry(index).or_default() += 1;
+        }
     }
 
-    fn write_head(&mut self, taken_back: &[u64], doubt: Doubt) {
-        let count = u16::try_from(taken_back.len()).unwrap_or(u16::MAX);
+    /// Begins a record that takes back what is owed, or as much as it can name. Gives how many.
+    fn write_head(&mut self, doubt: Doubt) -> usize {
+        let count = u16::try_from(self.owed.len()).unwrap_or(u16::MAX);
         self.head.clear();
         self.head.push(VERSION);
         self.head.extend_from_slice(&count.to_le_bytes());
-        for number in &taken_back[..count.into()] {
-            self.head.extend_from_slice(&number.to_le_bytes());
+        for id in &self.owed[..count.into()] {
+            self.head.extend_from_slice(&id.producer.0);
+            self.head.extend_from_slice(&id.number.to_le_bytes());
         }
         self.head.extend_from_slice(&doubt.journal.0);
         self.head.extend_from_slice(&doubt.since_ms.to_le_bytes());
+        count.into()
     }
 }
 
 struct Record {
-    taken_back: Vec<u64>,
+    taken_back: HashSet<BlockId>,
     doubt: Doubt,
     frames: Bytes,
 }
@@ -196,15 +231,21 @@ impl Record {
             return None;
         }
         let count = usize::from(bytes.get_u16_le());
-        if bytes.len() < count * 8 + 24 {
+        if bytes.len() < count * ID + 24 {
             return None;
         }
-        let taken_back = (0..count).map(|_| bytes.get_u64_le()).collect();
-        let mut journal = [0; 16];
-        bytes.copy_to_slice(&mut journal);
-        let since_ms = bytes.get_u64_le();
-        Some(Self { taken_back, doubt: Doubt { journal: JournalId(journal), since_ms }, frames: bytes })
+        let taken_back =
+            (0..count).map(|_| BlockId { producer: ProducerId(id(&mut bytes)), number: bytes.get_u64_le() });
+        let taken_back = taken_back.collect();
+        let doubt = Doubt { journal: JournalId(id(&mut bytes)), since_ms: bytes.get_u64_le() };
+        Some(Self { taken_back, doubt, frames: bytes })
     }
+}
+
+fn id(bytes: &mut Bytes) -> [u8; 16] {
+    let mut id = [0; 16];
+    bytes.copy_to_slice(&mut id);
+    id
 }
 
 /// Where the ring lies in a state directory.

@@ -13,6 +13,16 @@ pub struct Queued {
     /// Prelude and header as they are sent; empty while the block has no number.
     head: Bytes,
     doubt: Option<Doubt>,
+    alone: bool,
+}
+
+/// What a block is called: never used twice (rules 1 and 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BlockId {
+    /// Whose number it is.
+    pub producer: ProducerId,
+    /// Rising.
+    pub number: u64,
 }
 
 /// A journal may hold the block: only the same bytes under the same number may be sent again.
@@ -26,7 +36,7 @@ pub struct Doubt {
 
 impl Queued {
     pub(super) fn new(block: Block) -> Self {
-        Self { block, head: Bytes::new(), doubt: None }
+        Self { block, head: Bytes::new(), doubt: None, alone: false }
     }
 
     /// A block out of the ring: it was sent, and nobody knows what became of it.
@@ -44,10 +54,10 @@ impl Queued {
     ///
     /// # Errors
     /// A name in the header is too long.
-    pub fn give_number(&mut self, producer: ProducerId, number: u64) -> Result<(), OverLimit> {
+    pub fn give_number(&mut self, id: BlockId) -> Result<(), OverLimit> {
         debug_assert!(self.head.is_empty(), "a number is given once");
-        self.block.header.lane.producer = producer;
-        self.block.header.number = number;
+        self.block.header.lane.producer = id.producer;
+        self.block.header.number = id.number;
         self.render()
     }
 
@@ -58,10 +68,11 @@ impl Queued {
         Ok(())
     }
 
-    /// Its number, once it has one.
+    /// What it is called, once it has a number.
     #[must_use]
-    pub fn number(&self) -> Option<u64> {
-        (!self.head.is_empty()).then_some(self.block.header.number)
+    pub fn id(&self) -> Option<BlockId> {
+        let header = &self.block.header;
+        (!self.head.is_empty()).then_some(BlockId { producer: header.lane.producer, number: header.number })
     }
 
     /// Prelude and header; empty while it has no number. The payload follows them.
@@ -81,13 +92,30 @@ impl Queued {
         self.doubt.get_or_insert(doubt);
     }
 
+    #[cfg(test)]
+    pub(crate) fn set_doubt(&mut self, doubt: Doubt) {
+        self.doubt = Some(doubt);
+    }
+
     /// Takes number and doubt away: every attempt was definitely refused, or the doubt was given up.
-    /// Gives the number that must not be sent any more.
-    pub fn renumber(&mut self) -> Option<u64> {
-        let number = self.number();
+    /// Gives the id that must not be sent any more.
+    pub fn renumber(&mut self) -> Option<BlockId> {
+        let id = self.id();
         self.head = Bytes::new();
         self.doubt = None;
-        number
+        id
+    }
+
+    /// It was in a request that a gateway could not make out: it goes by itself, so that the bad one is
+    /// found.
+    pub fn isolate(&mut self) {
+        self.alone = true;
+    }
+
+    /// Whether it is to be the only block of its request.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// Bytes of the whole frame.

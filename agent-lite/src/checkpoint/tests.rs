@@ -97,7 +97,7 @@ fn rule_2_no_number_is_used_twice_over_restarts() {
             assert_eq!(used.insert(name, run), None, "{name:?} was used in an earlier run");
         }
     }
-    assert_eq!(used.keys().map(|(producer, _)| producer).collect::<std::collections::HashSet<_>>().len(), 1);
+    assert_eq!(used.keys().map(|id| id.producer).collect::<std::collections::HashSet<_>>().len(), 1);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn rule_2_without_a_durable_reservation_the_producer_is_one_that_nobody_comes_ba
     let dir = tempfile::tempdir().unwrap();
     let written = after_a_run(dir.path(), false);
     let mut unreserved = Store::on_boot(dir.path(), "boot-1").load().numbers;
-    let (producer, _) = unreserved.take();
+    let producer = unreserved.take().producer;
     assert_ne!(producer, written.producer);
     // A checkpoint of the written producer that completes late reserves nothing for the new one.
     let late = Snapshot::take(written, &Positions::default(), None, false);

@@ -1,11 +1,12 @@
 use std::time::Instant;
 
-use sluice_wire::{Category, ProducerId};
+use sluice_wire::Category;
 
 use super::*;
 use crate::block::{LaneId, Lanes, Settings};
 use crate::record::Line;
 
+const PRODUCER: ProducerId = ProducerId([1; 16]);
 const DOUBT: Doubt = Doubt { journal: JournalId([9; 16]), since_ms: 77 };
 
 fn lanes() -> (Lanes, LaneId) {
@@ -34,7 +35,7 @@ fn blocks(count: u64) -> Vec<Queued> {
     }
     let mut blocks: Vec<Queued> = lanes.queue(lane).drain(..).collect();
     for (block, number) in blocks.iter_mut().zip(1..) {
-        block.give_number(ProducerId([1; 16]), number).unwrap();
+        block.give_number(BlockId { producer: PRODUCER, number }).unwrap();
     }
     blocks
 }
@@ -69,7 +70,7 @@ fn rule_3_a_number_that_was_refused_is_not_sent_again_beside_its_successor() {
     let sent = blocks(2);
     let (mut ring, _) = open(dir.path());
     ring.keep(sent[..1].iter(), DOUBT).unwrap();
-    ring.take_back(&[1]).unwrap();
+    ring.take_back(&[BlockId { producer: PRODUCER, number: 1 }]).unwrap();
     ring.keep(sent[1..].iter(), DOUBT).unwrap();
     drop(ring);
     assert_eq!(numbers(&open(dir.path()).1), [2]);
@@ -86,7 +87,7 @@ fn what_a_checkpoint_covers_leaves_and_its_room_is_used_again() {
         let frame = Block { header: block.header.clone(), payload: large.clone() };
         let frame = Queued::in_doubt(frame, DOUBT).unwrap();
         ring.keep([&frame].into_iter(), DOUBT).unwrap();
-        ring.forget([frame.header.number]);
+        ring.forget(frame.id());
     }
     assert!(ring.is_empty());
 }
@@ -127,4 +128,58 @@ fn two_agents_do_not_share_a_ring() {
     let dir = tempfile::tempdir().unwrap();
     let _ring = open(dir.path());
     assert!(matches!(Ring::open(dir.path(), 64 << 20), Err(OpenError::Locked { .. })));
+}
+
+#[test]
+fn what_is_taken_back_is_written_down_also_where_the_ring_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ring, _) = Ring::open(dir.path(), 8 << 20).unwrap();
+    let mut left = blocks(200).into_iter();
+    let mut kept = Vec::new();
+    // To the brim: when a large block finds no room, smaller ones do.
+    for size in [800_000, 100_000, 10_000, 1_000, 1] {
+        let payload = Bytes::from(vec![7; size]);
+        let full = |block: Queued| {
+            let header = sluice_wire::Header { payload_crc: crc32c::crc32c(&payload), ..block.header.clone() };
+            Queued::in_doubt(Block { header, payload: payload.clone() }, DOUBT).unwrap()
+        };
+        let blocks = left.by_ref().map(full).take_while(|block| ring.keep([block].into_iter(), DOUBT).is_ok());
+        kept.extend(blocks.filter_map(|block| block.id()));
+    }
+    let last = kept.pop().unwrap();
+    ring.take_back(&kept).unwrap();
+    drop(ring);
+    let left: Vec<_> = Ring::open(dir.path(), 8 << 20).unwrap().1.iter().filter_map(Queued::id).collect();
+    assert_eq!(left, [last]);
+}
+
+#[test]
+fn what_could_not_be_written_down_is_with_the_next_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let sent = blocks(2);
+    let (mut ring, _) = open(dir.path());
+    ring.keep(sent[..1].iter(), DOUBT).unwrap();
+    ring.owed.extend(sent[0].id());
+    ring.keep(sent[1..].iter(), DOUBT).unwrap();
+    assert_eq!(ring.len(), 1);
+    drop(ring);
+    assert_eq!(numbers(&open(dir.path()).1), [2]);
+}
+
+#[test]
+fn equal_numbers_of_two_producers_are_two_blocks_in_the_order_of_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let older = blocks(2);
+    let mut newer = blocks(2);
+    for block in &mut newer {
+        let number = block.renumber().unwrap().number;
+        block.give_number(BlockId { producer: ProducerId([2; 16]), number }).unwrap();
+    }
+    let (mut ring, _) = open(dir.path());
+    ring.keep(older[1..].iter(), DOUBT).unwrap();
+    ring.keep(newer.iter(), DOUBT).unwrap();
+    ring.take_back(&[newer[1].id().unwrap()]).unwrap();
+    drop(ring);
+    let kept: Vec<_> = open(dir.path()).1.iter().filter_map(Queued::id).collect();
+    assert_eq!(kept, [older[1].id().unwrap(), newer[0].id().unwrap()]);
 }

@@ -17,7 +17,7 @@ use super::backoff::Backoff;
 use super::body::Chunks;
 use super::connection::{ConnectError, Connection, Endpoint, Reply};
 use super::dead_letters::DeadLetters;
-use crate::block::{Doubt, LaneId, Lanes, Queued};
+use crate::block::{BlockId, Doubt, LaneId, Lanes, Queued};
 use crate::checkpoint::{Numbers, Positions};
 use crate::metrics::Metrics;
 use crate::ring::Ring;
@@ -59,15 +59,13 @@ pub struct Dispatch {
     /// No connection is tried before.
     not_before: Option<Instant>,
     next_endpoint: usize,
-    /// A gateway could not make out a request's frames: as many blocks as it had go alone, so that the
-    /// bad one is found.
-    alone: usize,
+    /// Compressed bytes of a request; less once a gateway, or a proxy before it, has said `too-large`.
     request_bytes: usize,
     turn: usize,
     dead_letters: DeadLetters,
     ring: Option<Ring>,
     /// Stored since the last checkpoint.
-    stored: Vec<u64>,
+    stored: Vec<BlockId>,
     metrics: Metrics,
 }
 
@@ -125,7 +123,6 @@ impl Dispatch {
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(10)),
             not_before: None,
             next_endpoint: 0,
-            alone: 0,
             request_bytes: REQUEST_BYTES,
             turn: 0,
             ring,
@@ -134,21 +131,21 @@ impl Dispatch {
         }
     }
 
-    /// Numbers of blocks that were decided since this was last asked: once a checkpoint that covers
-    /// them is durable, [`Dispatch::checkpointed`] is to be told.
-    pub fn take_stored(&mut self) -> Vec<u64> {
+    /// Blocks that were decided since this was last asked: once a checkpoint that covers them is durable,
+    /// [`Dispatch::checkpointed`] is to be told.
+    pub fn take_stored(&mut self) -> Vec<BlockId> {
         std::mem::take(&mut self.stored)
     }
 
-    /// The checkpoint that should have covered these numbers was not written; the next one will.
-    pub fn give_back_stored(&mut self, numbers: Vec<u64>) {
-        self.stored.extend(numbers);
+    /// The checkpoint that should have covered these blocks was not written; the next one will.
+    pub fn give_back_stored(&mut self, blocks: Vec<BlockId>) {
+        self.stored.extend(blocks);
     }
 
-    /// A durable checkpoint covers these numbers.
-    pub fn checkpointed(&mut self, numbers: Vec<u64>) {
+    /// A durable checkpoint covers these blocks.
+    pub fn checkpointed(&mut self, blocks: Vec<BlockId>) {
         if let Some(ring) = &mut self.ring {
-            ring.forget(numbers);
+            ring.forget(blocks);
             self.metrics.ring_blocks.set(ring.len() as i64);
         }
     }
@@ -218,6 +215,7 @@ impl Dispatch {
             Kind::MayConnect => self.not_before = None,
             Kind::Connected(Ok(connection)) => {
                 tracing::info!(journal = %connection.journal(), "connected to a gateway");
+                self.request_bytes = REQUEST_BYTES;
                 self.idle.push(connection);
             }
             Kind::Connected(Err(error)) => {
@@ -238,7 +236,7 @@ impl Dispatch {
     /// Chooses what the next request carries: lanes, and how many of their first blocks.
     fn choose(&mut self, connection: &Connection, desk: &mut Desk<'_>) -> Vec<(LaneId, usize)> {
         let most_bytes = self.request_bytes.min(connection.limits().request);
-        let most_blocks = if self.alone > 0 { 1 } else { REQUEST_BLOCKS.min(connection.limits().blocks) };
+        let mut most_blocks = REQUEST_BLOCKS.min(connection.limits().blocks);
         let sendable: Vec<LaneId> = desk.lanes.sendable().collect();
         let (mut bytes, mut blocks) = (0, 0);
         let mut lanes = Vec::new();
@@ -250,8 +248,11 @@ impl Dispatch {
             let before = blocks;
             for queued in desk.lanes.queue(id).iter() {
                 let size = queued.payload.len() + HEADER_ABOUT + POSITION * queued.header.positions.len();
-                if blocks >= most_blocks || (blocks > 0 && bytes + size > most_bytes) {
+                if blocks >= most_blocks || (blocks > 0 && (bytes + size > most_bytes || queued.is_alone())) {
                     break;
+                }
+                if queued.is_alone() {
+                    most_blocks = 1;
                 }
                 bytes += size;
                 blocks += 1;
@@ -261,7 +262,6 @@ impl Dispatch {
             }
         }
         self.turn = self.turn.wrapping_add(1);
-        self.alone = self.alone.saturating_sub(blocks);
         lanes
     }
 
@@ -287,16 +287,18 @@ impl Dispatch {
     /// A block in doubt goes back to the journal that may hold it, until that has taken too long
     /// (rule 7); then its lines are sent elsewhere, counted.
     fn may_go_to(&mut self, journal: JournalId, id: LaneId, desk: &mut Desk<'_>) -> bool {
+        let elsewhere = |block: &Queued| block.doubt().is_some_and(|doubt| doubt.journal != journal);
+        !desk.lanes.queue(id).iter().any(elsewhere) || self.give_up_doubts(id, desk)
+    }
+
+    /// Gives up the doubts of a lane, all together, or a new number would come before an old one. Gives
+    /// `false`, and does nothing, while one of them is younger than `in_doubt_max`.
+    fn give_up_doubts(&mut self, id: LaneId, desk: &mut Desk<'_>) -> bool {
         let oldest = i64::try_from(self.settings.in_doubt_max.as_millis()).unwrap_or(i64::MAX);
         let now_ms = desk.wall_ns / 1_000_000;
         let is_old = |doubt: Doubt| now_ms - i64::try_from(doubt.since_ms).unwrap_or(i64::MAX) > oldest;
         let queue = desk.lanes.queue(id);
-        let doubts = || queue.iter().filter_map(Queued::doubt);
-        if doubts().all(|doubt| doubt.journal == journal) {
-            return true;
-        }
-        // All doubts of a lane are given up together, or a new number would come before an old one.
-        if !doubts().all(is_old) {
+        if !queue.iter().filter_map(Queued::doubt).all(is_old) {
             return false;
         }
         let mut given_up = Vec::new();
@@ -306,13 +308,11 @@ impl Dispatch {
             }
             given_up.extend(block.renumber());
         }
-        if !given_up.is_empty() {
-            tracing::warn!(
-                blocks = given_up.len(),
-                "the gateway that may hold these blocks stays away, sending them to another"
-            );
-            self.take_back(&given_up);
-        }
+        tracing::warn!(
+            blocks = given_up.len(),
+            "what became of these blocks cannot be learnt, sending them under new numbers"
+        );
+        self.take_back(&given_up);
         true
     }
 
@@ -328,13 +328,13 @@ impl Dispatch {
                     break;
                 }
                 previous_covers = !block.header.positions.is_empty();
-                if block.number().is_none() {
-                    let (producer, number) = desk.numbers.take();
-                    if let Err(error) = block.give_number(producer, number) {
-                        // Names come from directories of at most 255 bytes and checked settings.
-                        tracing::error!(%error, "a block's header cannot be written");
+                if block.id().is_none() {
+                    match block.give_number(desk.numbers.take()) {
+                        Ok(()) => fresh.push((*id, at)),
+                        // Names come from directories of at most 255 bytes and checked settings. What
+                        // has no header cannot be made out, and becomes a dead letter.
+                        Err(error) => tracing::error!(%error, "a block's header cannot be written"),
                     }
-                    fresh.push((*id, at));
                 }
             }
         }
@@ -369,7 +369,9 @@ impl Dispatch {
                 vec![Verdict::Rejected(Reason::Framing)]
             }
             Reply::ForAll(Verdict::RetryAfter(wait, Reason::Framing)) => {
-                self.alone = blocks;
+                for (id, taken) in &lanes {
+                    desk.lanes.queue(*id).iter_mut().take(*taken).for_each(Queued::isolate);
+                }
                 vec![Verdict::RetryAfter(wait, Reason::Framing); blocks]
             }
             Reply::ForAll(Verdict::TooLarge(limit, Reason::Request)) if blocks > 1 => {
@@ -429,7 +431,7 @@ impl Dispatch {
                     at += 1;
                 }
                 Verdict::TooLarge(limit, reason) => {
-                    if block.doubt().is_some() {
+                    if block.doubt().is_some() && !self.give_up_doubts(id, desk) {
                         // Only the same bytes may be sent while somebody may hold them.
                         desk.lanes.pause(id, desk.now + STUCK);
                         at += 1;
@@ -457,7 +459,7 @@ impl Dispatch {
     fn finish(&mut self, id: LaneId, at: usize, desk: &mut Desk<'_>) {
         let Some(block) = desk.lanes.remove(id, at) else { return };
         desk.positions.acknowledge(&block.header.positions);
-        self.stored.extend(block.number());
+        self.stored.extend(block.id());
         self.metrics.acknowledged(&block, desk.wall_ns);
     }
 
@@ -473,7 +475,7 @@ impl Dispatch {
                 self.metrics.dead_letters.inc_by(block.header.records.into());
                 if let Some(block) = desk.lanes.remove(id, at) {
                     desk.positions.acknowledge(&block.header.positions);
-                    self.stored.extend(block.number());
+                    self.stored.extend(block.id());
                 }
                 true
             }
@@ -485,14 +487,14 @@ impl Dispatch {
         }
     }
 
-    /// Writes down that these numbers will never be sent again.
-    pub fn take_back(&mut self, numbers: &[u64]) {
+    /// Writes down that these blocks will never be sent again as they are.
+    pub fn take_back(&mut self, blocks: &[BlockId]) {
         if let Some(ring) = &mut self.ring
-            && let Err(error) = ring.take_back(numbers)
+            && let Err(error) = ring.take_back(blocks)
         {
             // After a restart they would be sent beside what replaces them.
-            tracing::warn!(%error, "the ring cannot be written, lines may be repeated after a restart");
-            self.metrics.unringed_blocks.inc_by(numbers.len() as u64);
+            tracing::warn!(%error, "the ring cannot be written, a restart before it can may repeat lines");
+            self.metrics.unringed_blocks.inc_by(blocks.len() as u64);
         }
     }
 }

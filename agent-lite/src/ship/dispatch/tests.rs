@@ -318,6 +318,45 @@ async fn rule_7_after_in_doubt_max_it_goes_elsewhere_under_a_new_number_and_is_c
 }
 
 #[tokio::test]
+async fn rule_7_the_doubts_of_a_lane_are_given_up_together() {
+    let (first, one) = Gateway::start(1, &vec![Say::Status(502); 1000]).await;
+    let mut agent = Agent::new(&[one], Duration::from_secs(3600));
+    agent.cut("ns", &["a"]);
+    agent.until(|_| !first.requests.lock().unwrap().is_empty()).await;
+    agent.cut("ns", &["b"]);
+    let lane = agent.cut("ns", &["c"]);
+    agent.until(|_| first.requests().last().is_some_and(|blocks| blocks.len() == 3)).await;
+    let mut gives_up = |oldest: &[u64]| {
+        // Each doubt is as old as said, in seconds.
+        let wall_ns = 1_000_000_000_000;
+        for (block, age) in agent.lanes.queue(lane).iter_mut().zip(oldest) {
+            block.set_doubt(Doubt { journal: JournalId([1; 16]), since_ms: 1_000_000 - age * 1000 });
+        }
+        agent.dispatch.settings.in_doubt_max = Duration::from_secs(100);
+        let Agent { lanes, positions, numbers, dispatch, .. } = &mut agent;
+        let mut desk = Desk { lanes, positions, numbers, now: Instant::now(), wall_ns };
+        let gone = dispatch.may_go_to(JournalId([2; 16]), lane, &mut desk);
+        (gone, desk.lanes.queue(lane).iter().filter(|block| block.id().is_some()).count())
+    };
+    assert_eq!(gives_up(&[101, 101, 99]), (false, 3), "the last may still be stored under its number");
+    assert_eq!(gives_up(&[101, 101, 101]), (true, 0));
+    assert_eq!(agent.metrics.possible_duplicates.get(), 3);
+}
+
+#[tokio::test]
+async fn a_block_in_doubt_that_has_become_too_large_is_cut_once_its_doubt_is_given_up() {
+    let script = [Say::Status(502), Say::Verdicts("too-large 100 burst\n")];
+    let (gateway, endpoint) = Gateway::start(1, &script).await;
+    let mut agent = Agent::new(&[endpoint], Duration::ZERO);
+    agent.cut("ns", &["a", "b", "c", "d"]);
+    agent.drain().await;
+    let numbers = gateway.numbers();
+    assert_eq!(numbers[0], numbers[1], "while in doubt the same bytes");
+    assert!(numbers[2].len() == 2 && numbers[2][0] > numbers[1][0]);
+    assert_eq!((agent.stored(), agent.metrics.possible_duplicates.get()), (40, 4));
+}
+
+#[tokio::test]
 async fn a_block_that_is_too_large_is_cut_and_counts_once_its_last_piece_is_stored() {
     let script = [Say::Verdicts("too-large 100 burst\n"), Say::Verdicts("accepted\nretry-after 400 limit-bytes\n")];
     let (gateway, mut agent) = one_gateway(&script).await;
@@ -356,9 +395,27 @@ async fn a_request_that_cannot_be_made_out_is_sent_block_by_block() {
     }
     agent.drain().await;
     assert_eq!(gateway.requests().iter().map(Vec::len).collect::<Vec<_>>(), [3, 1, 1, 1]);
+    assert_eq!(agent.metrics.requests.get(), 4);
     // The one that cannot be made out by itself is a dead letter, the others are stored.
     assert_eq!(agent.metrics.dead_letters.get(), 1);
     assert_eq!(agent.metrics.acknowledged_records.get(), 2);
+}
+
+#[tokio::test]
+async fn the_blocks_of_a_bad_request_go_alone_and_others_do_not() {
+    let framing = Say::ForAll(400, "retry-after 60000 framing");
+    let (gateway, mut agent) = one_gateway(&[framing]).await;
+    let scope: std::sync::Arc<str> = "first".into();
+    agent.lanes.lane(Category::Application, &scope);
+    agent.cut("a", &["a"]);
+    agent.cut("b", &["b"]);
+    agent.until(|agent| agent.lanes.paused() == 2).await;
+    agent.cut("first", &["x"]);
+    agent.cut("last", &["y"]);
+    agent.lanes.resume(Instant::now() + Duration::from_secs(120));
+    agent.dispatch.turn = 0;
+    agent.drain().await;
+    assert_eq!(gateway.requests().iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1, 1]);
 }
 
 #[tokio::test]

@@ -1,0 +1,98 @@
+use std::fs;
+use std::path::Path;
+
+use sluice_wire::{Category, JournalId, Stream};
+
+use super::*;
+use crate::block::{Doubt, Progress};
+use crate::checkpoint::Loaded;
+use crate::record::Line;
+use crate::tail::Known as _;
+
+const SOURCE: u64 = 7;
+
+fn start(dir: &Path, more: &str) -> Agent {
+    let directories = format!("state_directory: {0}/state\npods: {0}/pods\n{more}", dir.display());
+    Agent::start(crate::config::for_tests(&directories), Metrics::new().unwrap()).unwrap()
+}
+
+/// Blocks of one lane that were sent when the agent was killed: whole ones of a line each, with their
+/// positions, and the last one in pieces.
+fn leave_in_ring(dir: &Path, whole: usize, pieces: usize) {
+    let agent = start(dir, "");
+    let (mut numbers, mut lanes) = (agent.numbers, agent.lanes);
+    let lane = lanes.lane(Category::Application, &"ns".into());
+    let mut progress = Progress::default();
+    for n in 0..=whole {
+        for line in 0..if n == whole { pieces } else { 1 } {
+            let content = format!("block {n} line {line}");
+            let line = Line {
+                time_text: b"2025-10-26T10:15:30Z",
+                time: 0,
+                content: content.as_bytes(),
+                common: b"",
+                part: None,
+            };
+            lanes.push(lane, &line, Instant::now());
+        }
+        let end = 100 * (n as u64 + 1);
+        lanes.cover(lane, SOURCE, Stream::Stdout, &mut progress, end);
+        lanes.cut_all();
+    }
+    assert_eq!(lanes.split(lane, whole, 1), pieces);
+    let queue = lanes.queue(lane);
+    queue.iter_mut().for_each(|block| block.give_number(numbers.take()).unwrap());
+    drop(agent.dispatch);
+    let (mut ring, _) = Ring::open(&ring::directory(&dir.join("state")), 64 << 20).unwrap();
+    ring.keep(queue.iter(), Doubt { journal: JournalId([1; 16]), since_ms: 0 }).unwrap();
+}
+
+/// What a start makes of the ring when so much is stored: blocks to send again, and covered bytes.
+fn after_a_start(dir: &Path, stored: u64) -> (usize, u64, u64) {
+    let store = Store::new(&dir.join("state"));
+    let Loaded { mut positions, numbers, .. } = store.load();
+    positions.settle(SOURCE, Stream::Stdout, stored);
+    store.write(&Snapshot::take(numbers, &positions, None, false)).unwrap();
+    let mut agent = start(dir, "");
+    let lane = agent.lanes.lane(Category::Application, &"ns".into());
+    let restored = agent.lanes.queue(lane).len();
+    (restored, agent.positions.covered(SOURCE, Stream::Stdout), agent.metrics.possible_duplicates.get())
+}
+
+#[tokio::test]
+async fn rule_3_what_was_under_way_goes_again_and_what_is_stored_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    leave_in_ring(dir.path(), 2, 3);
+    assert_eq!(after_a_start(dir.path(), 100), (4, 300, 0));
+}
+
+#[tokio::test]
+async fn pieces_of_a_block_that_is_stored_are_stored_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    leave_in_ring(dir.path(), 0, 3);
+    assert_eq!(after_a_start(dir.path(), 100), (0, 100, 0));
+}
+
+#[tokio::test]
+async fn pieces_of_a_block_that_does_not_follow_on_are_cut_anew_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    leave_in_ring(dir.path(), 1, 3);
+    let ring = ring::directory(&dir.path().join("state"));
+    // The first block never came into the ring: it was full.
+    let first = Ring::open(&ring, 64 << 20).unwrap().1[0].id().unwrap();
+    Ring::open(&ring, 64 << 20).unwrap().0.take_back(&[first]).unwrap();
+    assert_eq!(after_a_start(dir.path(), 0), (0, 0, 3));
+}
+
+#[tokio::test]
+async fn where_a_first_start_begins_is_durable_before_anything_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let pod = dir.path().join("pods/ns_pod_uid/app");
+    fs::create_dir_all(&pod).unwrap();
+    fs::write(pod.join("0.log"), "2025-10-26T10:15:30.1Z stdout F old\n").unwrap();
+    // Killed at once; then, a while later, the next one.
+    drop(start(dir.path(), "first_start: end\n"));
+    let mut agent = start(dir.path(), "first_start: end\n");
+    agent.tailer.read(&mut agent.lanes, &agent.positions, Instant::now(), wall_ns());
+    assert_eq!(agent.tailer.take_counts().bytes, 0);
+}
