@@ -25,9 +25,9 @@ use crate::serve::tls::{self, Acceptor};
 
 /// How often the configuration's file is looked at.
 const RELOAD: Duration = Duration::from_secs(5);
-/// Connections of the admin listener: scrapers and probes.
-const ADMIN_CONNECTIONS: usize = 64;
-const ADMIN_IDLE: Duration = Duration::from_secs(60);
+/// Connections of the admin listener: scrapers and probes. Silent ones go soon, so that a probe finds room.
+const ADMIN_CONNECTIONS: usize = 256;
+const ADMIN_IDLE: Duration = Duration::from_secs(10);
 
 /// Why the gateway could not run.
 #[derive(Debug, thiserror::Error)]
@@ -195,7 +195,7 @@ async fn reload(
     })
 }
 
-/// What `/readyz` tells. Only leaving makes the gateway unready: one whose journal is full, or whose
+/// What `/readyz` tells. Only leaving, or a journal that is dead, makes the gateway unready: one whose journal is full, or whose
 /// destinations are away, must still be found by agents that have blocks in doubt here.
 fn look(
     leaving: &Arc<AtomicBool>,
@@ -219,9 +219,14 @@ fn look(
         let restart = Some(status.needs_restart().join(", ")).filter(|parts| !parts.is_empty());
         let restart = restart.map(|parts| format!("changed, needs a restart: {parts}"));
         findings.push(finding("restart", restart, "not needed".into()));
-        let fill = receiver.journal().fill();
-        let full = (fill.bytes >= fill.max_bytes).then(|| format!("full: {}", Bytes(fill.max_bytes)));
-        findings.push(finding("journal", full, format!("{} of {} bytes", fill.bytes, fill.max_bytes)));
+        if receiver.journal().has_ended() {
+            let text = "its thread has ended, see the log: nothing is stored any more".into();
+            findings.push(Finding { what: "journal".into(), condition: Condition::Dead, text });
+        } else {
+            let fill = receiver.journal().fill();
+            let full = (fill.bytes >= fill.max_bytes).then(|| format!("full: {}", Bytes(fill.max_bytes)));
+            findings.push(finding("journal", full, format!("{} of {} bytes", fill.bytes, fill.max_bytes)));
+        }
         let deliverers = deliverers.lock().unwrap_or_else(PoisonError::into_inner);
         for health in deliverers.as_ref().map(Deliverers::health).unwrap_or_default() {
             let what = format!("destination {}", health.destination);

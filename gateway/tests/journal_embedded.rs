@@ -108,6 +108,31 @@ async fn a_block_in_doubt_after_a_failed_fsync_is_stored_when_it_comes_again() {
     assert_eq!(indexes(&mut subscription, 3).await, [0, 1, 2]);
 }
 
+/// A group of which a new segment has begun in the middle: what lies before it is durable although the
+/// group's own fsync fails.
+#[tokio::test]
+async fn of_a_group_that_fails_after_a_rotation_the_part_before_it_is_stored_once() {
+    for skip in 1..4 {
+        let disk = Disk::new();
+        let journal = disk.open();
+        let mut subscription = journal.subscribe("logs").unwrap();
+        let group = || (1..=10).map(|number| entry("big", number)).collect::<Vec<_>>();
+        disk.files.fail(Op::SyncData, skip, Fault::Io);
+        let first = journal.append(group()).await;
+        disk.files.heal();
+        let again = journal.append(group()).await;
+        let before = again.iter().take_while(|answer| **answer == Appended::Duplicate).count();
+        if skip == 2 {
+            assert!((1..10).contains(&before), "the fsync at the group's end: {first:?}, {again:?}");
+        }
+        for (at, answer) in first.iter().enumerate() {
+            assert!(at < before || !matches!(answer, Appended::Stored(_)), "skip {skip}: {first:?}, {again:?}");
+        }
+        assert_eq!(stored(&again).len(), 10 - before, "skip {skip}: {again:?}");
+        assert_eq!(indexes(&mut subscription, 10).await, (0..10).collect::<Vec<_>>(), "skip {skip}");
+    }
+}
+
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_loss_of_power_and_is_a_duplicate_afterwards() {
     for seed in 0..20 {

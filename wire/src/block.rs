@@ -339,13 +339,7 @@ impl Frame {
     /// # Errors
     /// [`Reason::Version`], [`Reason::Checksum`], [`Reason::Header`], or [`Reason::BlockSize`].
     pub fn open(self) -> Result<Block, Reason> {
-        if !(push::OLDEST_VERSION..=push::VERSION).contains(&self.version) {
-            return Err(Reason::Version);
-        }
-        if crc32c::crc32c(&self.header) != self.header_crc {
-            return Err(Reason::Checksum);
-        }
-        let header = Header::read(&self.header).ok_or(Reason::Header)?;
+        let header = self.header()?;
         if self.payload.len() > limits::BLOCK_PAYLOAD || header.raw_len as usize > limits::BLOCK_RAW {
             return Err(Reason::BlockSize);
         }
@@ -353,6 +347,23 @@ impl Frame {
             return Err(Reason::Checksum);
         }
         Ok(Block { header, payload: self.payload })
+    }
+
+    /// The lane of a block whose header is sound, whatever its payload is: of one that cannot be opened
+    /// it tells which blocks stand behind it (rule 4).
+    #[must_use]
+    pub fn lane(&self) -> Option<Lane> {
+        self.header().ok().map(|header| header.lane)
+    }
+
+    fn header(&self) -> Result<Header, Reason> {
+        if !(push::OLDEST_VERSION..=push::VERSION).contains(&self.version) {
+            return Err(Reason::Version);
+        }
+        if crc32c::crc32c(&self.header) != self.header_crc {
+            return Err(Reason::Checksum);
+        }
+        Header::read(&self.header).ok_or(Reason::Header)
     }
 }
 

@@ -85,6 +85,7 @@ fn check_lines(header: &Header, raw: &[u8], depth: Depth) -> Result<(), Reason> 
     }
     let mut records = 0;
     let mut longest = 0;
+    let (mut first_time, mut last_time) = (i64::MAX, i64::MIN);
     let mut times = time::Parser::default();
     let mut rest = raw;
     while let Some(end) = memchr(b'\n', rest) {
@@ -93,15 +94,18 @@ fn check_lines(header: &Header, raw: &[u8], depth: Depth) -> Result<(), Reason> 
         records += 1;
         longest = longest.max(line.len());
         let time = record_time(line, &mut times)?;
-        if time < header.first_time || time > header.last_time {
-            return Err(Reason::Times);
-        }
+        first_time = first_time.min(time);
+        last_time = last_time.max(time);
         if depth == Depth::Json && serde_json::from_slice::<IgnoredAny>(line).is_err() {
             return Err(Reason::Json);
         }
     }
     if longest > limits::LINE {
         return Err(Reason::LineTooLong);
+    }
+    // Exactly: who claims all of time makes whoever looks for the block look everywhere.
+    if (first_time, last_time) != (header.first_time, header.last_time) {
+        return Err(Reason::Times);
     }
     if records != header.records as usize || longest != header.longest as usize {
         return Err(Reason::Count);

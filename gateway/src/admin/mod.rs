@@ -31,6 +31,8 @@ pub enum Condition {
     Amiss,
     /// No requests should be sent here.
     NotReady,
+    /// It does not work any more, and only a restart helps.
+    Dead,
 }
 
 /// Looks at everything that readiness depends on, or tells of.
@@ -38,21 +40,32 @@ pub type Look = dyn Fn() -> Vec<Finding> + Send + Sync;
 
 /// `/healthz`, `/readyz`, `/metrics`.
 pub fn router(registry: Registry, look: Arc<Look>) -> Router {
+    let alive = Arc::clone(&look);
     let readyz = async move |request: Request| ready(&look(), request.uri().query() == Some("verbose"));
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(async move || health(&alive())))
         .route("/readyz", get(readyz))
         .route("/metrics", get(async move || metrics(&registry)))
 }
 
+fn health(findings: &[Finding]) -> Response {
+    let mut dead = findings.iter().filter(|finding| finding.condition == Condition::Dead);
+    match dead.next() {
+        None => "ok\n".into_response(),
+        Some(Finding { what, text, .. }) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{what}: {text}\n")).into_response()
+        }
+    }
+}
+
 fn ready(findings: &[Finding], verbose: bool) -> Response {
-    let ready = findings.iter().all(|finding| finding.condition != Condition::NotReady);
+    let ready = findings.iter().all(|finding| matches!(finding.condition, Condition::Well | Condition::Amiss));
     let mut text = String::new();
     for Finding { what, condition, text: words } in findings.iter().filter(|_| verbose) {
         let mark = match condition {
             Condition::Well => "[+]",
             Condition::Amiss => "[!]",
-            Condition::NotReady => "[-]",
+            Condition::NotReady | Condition::Dead => "[-]",
         };
         // Of several lines, such as faults, each but the first is indented. Writing to a String cannot fail.
         let _ = writeln!(text, "{mark} {what}: {}", words.replace('\n', "\n    "));
@@ -102,6 +115,9 @@ mod tests {
         let text = "[+] config: as\n    it is\n[-] config: as\n    it is\nnot ready\n".to_owned();
         assert_eq!(not, (StatusCode::SERVICE_UNAVAILABLE, text));
         assert_eq!(get(vec![finding(Condition::NotReady)], "/healthz").await, (StatusCode::OK, "ok\n".to_owned()));
+        let dead = (StatusCode::SERVICE_UNAVAILABLE, "config: as\nit is\n".to_owned());
+        assert_eq!(get(vec![finding(Condition::Well), finding(Condition::Dead)], "/healthz").await, dead);
+        assert_eq!(get(vec![finding(Condition::Dead)], "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[tokio::test]

@@ -57,7 +57,8 @@ fn config(root: &Node<'_>, sources: Sources<'_>) -> Option<Config> {
         let memory_bytes = map.optional("memory").bytes(16 * MIB..=TIB).unwrap_or(256 * MIB);
         let drain = map.optional("drain").duration(Duration::from_secs(1)..=Duration::from_secs(600));
         let journal = map.required("journal").map(journal);
-        let destinations = destinations::read(&map.required("destinations"), sources);
+        let journal_directory = journal.as_ref().map(|journal| journal.directory.as_path());
+        let destinations = destinations::read(&map.required("destinations"), journal_directory, sources);
         let context = policy::Context { push: push.as_ref(), destinations: &destinations, sources };
         let policy = policy::read(&map.required("policy"), &context);
         Some(Config {
@@ -99,7 +100,7 @@ fn journal(map: &Map<'_>) -> Option<Journal> {
     let max_bytes = map.optional("max_bytes").bytes(64 * MIB..=1024 * TIB).unwrap_or(8 * GIB);
     let segment = map.optional("segment_bytes");
     // Where nothing is written a segment is small enough that several fit.
-    let segment_bytes = segment.bytes(4 * MIB..=4 * GIB).unwrap_or((max_bytes / 8).clamp(4 * MIB, 64 * MIB));
+    let segment_bytes = segment.bytes(4 * MIB..=GIB).unwrap_or((max_bytes / 8).clamp(4 * MIB, 64 * MIB));
     if segment_bytes > max_bytes / 4 {
         segment
             .fault("a segment may be at most a quarter of max_bytes, or hardly anything can be freed: make it smaller");

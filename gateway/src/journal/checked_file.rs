@@ -73,7 +73,8 @@ impl Form {
     /// the new one, whatever happens.
     ///
     /// # Errors
-    /// The old file is still there.
+    /// The old file is in force, or the new one is and may give way to the old one with the next loss of
+    /// power.
     pub(super) fn replace(self, files: &dyn Files, dir: &Path, name: &str, content: &[u8]) -> Result<(), Error> {
         let path = dir.join(name);
         let new = dir.join(format!("{name}.new"));

@@ -4,7 +4,7 @@
 //! ```text
 //! append ─► channel ─► judge by lanes ─► log.append ─┐ (more, for commit_delay or up to 6 MiB)
 //!                                                    ▼
-//!                 answers ◄── Ok ── sync ── Err ──► all of the group Unknown, lanes as before it
+//!                 answers ◄── Ok ── sync ── Err ──► what the log gave up is Unknown, lanes as before it
 //! ```
 
 use std::collections::HashSet;
@@ -55,6 +55,8 @@ pub(super) struct Committer {
     released: u64,
     /// An append was refused for want of room.
     full: bool,
+    /// When it was last said that no lane can be remembered.
+    said_no_room: Option<Instant>,
     head: Vec<u8>,
     group: Group,
 }
@@ -63,7 +65,8 @@ pub(super) struct Committer {
 #[derive(Default)]
 struct Group {
     answers: Vec<(Append, Vec<Appended>)>,
-    undo: Vec<Undo>,
+    /// Each entry's index, its bytes, and how to take its number back.
+    noted: Vec<(u64, u64, Undo)>,
     bytes: u64,
 }
 
@@ -81,6 +84,7 @@ impl Committer {
             since_snapshot: 0,
             released: 0,
             full: false,
+            said_no_room: None,
             head: Vec::new(),
             group: Group::default(),
         }
@@ -135,8 +139,9 @@ impl Committer {
                 Ok(answer) => answer,
                 Err(GroupFailed) => {
                     self.fail_group();
-                    // Earlier entries of this call are in doubt with the group. Nothing more of the call is
-                    // tried: a later number of one of their lanes must not be stored without them.
+                    // Earlier entries of this call are in doubt with the group, or as good as. Nothing more
+                    // of the call is tried: a later number of one of their lanes must not be stored without
+                    // them.
                     answers.fill(Appended::Unknown);
                     answers.resize(append.entries.len(), Appended::Unavailable);
                     self.answer(append, answers);
@@ -160,7 +165,7 @@ impl Committer {
             Standing::New => {}
             Standing::Duplicate => return Ok(Appended::Duplicate),
             Standing::NoRoom => {
-                tracing::warn!(lanes = self.lanes.len(), "no room to remember another lane; its blocks are refused");
+                self.say_no_room();
                 return Ok(Appended::Full);
             }
         }
@@ -170,8 +175,9 @@ impl Committer {
         }
         match self.writer.append(&[&self.head, &entry.block.payload]) {
             Ok(index) => {
-                self.group.undo.push(self.lanes.note(&key, header.number, entry.received));
-                self.group.bytes += (self.head.len() + entry.block.payload.len()) as u64;
+                let bytes = (self.head.len() + entry.block.payload.len()) as u64;
+                self.group.noted.push((index, bytes, self.lanes.note(&key, header.number, entry.received)));
+                self.group.bytes += bytes;
                 Ok(Appended::Stored(Position { partition: 0, index }))
             }
             Err(AppendError::InDoubt { .. }) => Err(GroupFailed),
@@ -197,41 +203,65 @@ impl Committer {
         match self.writer.sync() {
             Ok(next) => {
                 self.shared.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
-                self.shared.metrics.stored_bytes.inc_by(self.group.bytes);
-                self.shared.sizes.grow(next, self.group.bytes);
-                self.since_snapshot += self.group.bytes;
-                self.shared.durable.send_replace(next);
                 let group = std::mem::take(&mut self.group);
+                self.tell_durable(next, group.bytes);
                 for (append, answers) in group.answers {
                     self.answer(append, answers);
                 }
             }
-            Err(_) => self.undo_group(),
+            Err(error) => self.undo_group(error.first),
         }
+    }
+
+    fn tell_durable(&mut self, next: u64, bytes: u64) {
+        self.shared.metrics.stored_bytes.inc_by(bytes);
+        self.shared.sizes.grow(next, bytes);
+        self.since_snapshot += bytes;
+        self.shared.durable.send_replace(next);
     }
 
     /// The log has given the group up: asks it to forget the doubt, and answers.
     fn fail_group(&mut self) {
-        // The error was logged where it happened; asking for it makes the log go on.
-        let _ = self.writer.sync();
-        self.undo_group();
+        // The error was logged where it happened; asking for it makes the log go on. What failed before
+        // anything of the group was written gives nothing up.
+        let first = self.writer.sync().map_or_else(|error| error.first, |next| next);
+        self.undo_group(first);
     }
 
-    /// Nobody knows what the disk holds of the group: its members are not in the lanes (else the same
-    /// block, sent again, would be taken for a duplicate of an entry that the log no longer has), and all
-    /// that was to be answered with it is unknown, duplicates too, for their originals may be in it.
-    fn undo_group(&mut self) {
+    /// Nobody knows what the disk holds from `first` on: those entries are not in the lanes (else the same
+    /// block, sent again, would be taken for a duplicate of an entry that the log no longer has). Entries
+    /// below it are in the log, which began a segment in the middle of the group, and stay in the lanes
+    /// (else the same block, sent again, would be stored twice). What is a duplicate may be one of an
+    /// entry in doubt.
+    fn undo_group(&mut self, first: u64) {
         let mut group = std::mem::take(&mut self.group);
-        while let Some(undo) = group.undo.pop() {
+        while let Some((_, bytes, undo)) = group.noted.pop_if(|(index, ..)| *index >= first) {
+            group.bytes -= bytes;
             self.lanes.undo(undo);
+        }
+        if !group.noted.is_empty() {
+            self.tell_durable(first, group.bytes);
         }
         for (append, mut answers) in group.answers {
             for answer in &mut answers {
-                if matches!(answer, Appended::Stored(_) | Appended::Duplicate) {
+                let in_doubt = match answer {
+                    Appended::Stored(position) => position.index >= first,
+                    Appended::Duplicate => true,
+                    _ => false,
+                };
+                if in_doubt {
                     *answer = Appended::Unknown;
                 }
             }
             self.answer(append, answers);
+        }
+    }
+
+    /// Once a second at most: the answers are counted.
+    fn say_no_room(&mut self) {
+        if self.said_no_room.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
+            self.said_no_room = Some(Instant::now());
+            tracing::warn!(lanes = self.lanes.len(), "no room to remember another lane; its blocks are refused");
         }
     }
 
@@ -257,7 +287,7 @@ impl Committer {
 
     fn snapshot(&mut self) {
         let durable = self.shared.log.durable();
-        debug_assert!(self.group.undo.is_empty(), "a snapshot speaks of nothing that is not durable (rule 6)");
+        debug_assert!(self.group.noted.is_empty(), "a snapshot speaks of nothing that is not durable (rule 6)");
         // A full journal that only its snapshots pin would stay full: nothing is stored, so none is taken.
         let pinned = self.full && self.keeper.floor() < self.shared.pins.floor(durable);
         // A table is not written more often than four times its size was stored.

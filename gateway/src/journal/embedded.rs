@@ -24,6 +24,7 @@ use super::commit::{Append, Command, Committer};
 use super::cursor::{self, Cursor};
 use super::lanes::{self, Lanes, Standing};
 use super::pins::Pins;
+use super::room;
 use super::sizes::Sizes;
 use super::snapshots::{Restored, Snapshots};
 use super::subscription::EmbeddedSubscription;
@@ -84,6 +85,7 @@ impl Embedded {
     /// Where the disk cannot be used, somebody else uses the directory, or a later release wrote it.
     /// Damage is none.
     pub fn open(config: &checked::Journal, metrics: JournalMetrics) -> Result<Self, Error> {
+        room::check(config)?;
         Self::open_on(Arc::new(RealFiles), config, metrics)
     }
 
@@ -167,6 +169,12 @@ impl Embedded {
     #[must_use]
     pub fn fill(&self) -> Fill {
         Fill { bytes: self.shared.log.size_bytes(), max_bytes: self.shared.config.max_bytes }
+    }
+
+    /// Whether its thread has ended, which it does by a panic alone while this is open.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Where the journal, and what is kept beside it, lies.

@@ -26,6 +26,19 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The volume is smaller than the journal needs to free anything.
+    #[error(
+        "{directory}: {free} bytes are free or the journal's own, two segments take {needed}: give it a larger volume, or make journal.segment_bytes smaller",
+        directory = directory.display()
+    )]
+    NoRoom {
+        /// The journal's directory.
+        directory: PathBuf,
+        /// Bytes that it could have.
+        free: u64,
+        /// Bytes that it has to have.
+        needed: u64,
+    },
     /// The copy of an entry could not be stored; it stays where it is.
     #[error("cannot store a copy")]
     Copy(#[source] Box<dyn std::error::Error + Send + Sync>),

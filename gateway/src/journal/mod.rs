@@ -17,6 +17,7 @@ mod error;
 mod lanes;
 mod parking;
 mod pins;
+mod room;
 mod sizes;
 mod snapshots;
 mod subscription;

@@ -6,8 +6,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use sluice_durable_log::io::Files;
@@ -127,7 +127,8 @@ impl Snapshots {
         let floor = Arc::new(AtomicU64::new(self.floor()));
         let log_id = self.log_id;
         let (orders, inbox) = sync_channel::<Order>(1);
-        let told = Arc::clone(&floor);
+        let busy = Arc::new(AtomicBool::new(false));
+        let (told, done) = (Arc::clone(&floor), Arc::clone(&busy));
         let work = move || {
             for order in inbox {
                 let result = match self.write(&order) {
@@ -142,10 +143,11 @@ impl Snapshots {
                 };
                 self.metrics.snapshots.with_label_values(&[result]).inc();
                 told.store(self.floor(), Ordering::Release);
+                done.store(false, Ordering::Release);
             }
         };
         let thread = std::thread::Builder::new().name("journal-lanes".into()).spawn(work).map_err(Error::Thread)?;
-        Ok(Keeper { orders: Some(orders), floor, log_id, thread: Some(thread) })
+        Ok(Keeper { orders: Some(orders), busy, floor, log_id, thread: Some(thread) })
     }
 }
 
@@ -160,6 +162,8 @@ struct Order {
 #[derive(Debug)]
 pub(super) struct Keeper {
     orders: Option<SyncSender<Order>>,
+    /// One is being written, or about to be.
+    busy: Arc<AtomicBool>,
     floor: Arc<AtomicU64>,
     log_id: [u8; 16],
     thread: Option<JoinHandle<()>>,
@@ -174,8 +178,14 @@ impl Keeper {
     /// Orders a snapshot of `lanes`, all of whose entries are durable; false if one is being written.
     /// `alone`: older ones are not kept beside it.
     pub(super) fn order(&self, position: u64, lanes: &Lanes, alone: bool) -> bool {
-        let Some(orders) = &self.orders else { return false };
-        !matches!(orders.try_send(self.order_for(position, lanes, alone)), Err(TrySendError::Full(_)))
+        let Some(orders) = self.orders.as_ref().filter(|_| !self.is_busy()) else { return false };
+        // Asked before the table is encoded, which may be 64 MiB.
+        self.busy.store(true, Ordering::Release);
+        orders.try_send(self.order_for(position, lanes, alone)).is_ok()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
     }
 
     /// Orders the last one, waiting for those before it, and waits until it is written.

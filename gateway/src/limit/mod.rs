@@ -56,7 +56,8 @@ impl<C: Clock + Clone> Limits<C> {
     ///
     /// # Errors
     /// [`Verdict::RetryAfter`] with the time until the buckets hold this block, or [`Verdict::TooLarge`]
-    /// for one that they never could. Nothing is taken then.
+    /// for one that they never could. Nothing is taken then. A lone record, which cannot be cut, passes
+    /// for a whole burst.
     pub fn take(&self, tenant: &Tenant, header: &Header) -> Result<(), Verdict> {
         self.tenants.get(tenant).map_or(Ok(()), |buckets| buckets.take(header))
     }
@@ -86,7 +87,8 @@ impl<C: Clock + Clone> Buckets<C> {
     }
 
     fn take(&self, header: &Header) -> Result<(), Verdict> {
-        let (bytes, lines) = (header.raw_len, header.records);
+        let bytes = self.limit.bytes.map_or(header.raw_len, |rate| header.raw_len.min(rate.burst));
+        let lines = header.records;
         if let Some(largest) = self.largest(header) {
             return Err(Verdict::TooLarge(largest, Reason::Burst));
         }
@@ -114,6 +116,9 @@ impl<C: Clock + Clone> Buckets<C> {
     /// If the block is above a burst: the raw bytes that a block of such lines may have. Lines are
     /// reckoned at the block's mean, so that a block cut there usually fits.
     fn largest(&self, header: &Header) -> Option<u32> {
+        if header.records <= 1 {
+            return None;
+        }
         let by_bytes = self.limit.bytes.map(|rate| rate.burst).filter(|burst| header.raw_len > *burst);
         let over_lines = self.limit.lines.map(|rate| rate.burst).filter(|burst| header.records > *burst);
         let by_lines = over_lines.map(|burst| {

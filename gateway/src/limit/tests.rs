@@ -82,10 +82,19 @@ fn the_larger_of_both_waits_is_told() {
 #[test]
 fn a_block_above_the_burst_is_too_large_and_told_how_large_it_may_be() {
     let (limits, _) = limits(BOTH);
-    assert_eq!(take(&limits, "t", 2001, 1), Err(Verdict::TooLarge(2000, Reason::Burst)));
+    assert_eq!(take(&limits, "t", 2001, 2), Err(Verdict::TooLarge(2000, Reason::Burst)));
     assert_eq!(take(&limits, "t", 1000, 200), Err(Verdict::TooLarge(500, Reason::Burst)));
     assert_eq!(take(&limits, "t", 4000, 400), Err(Verdict::TooLarge(1000, Reason::Burst)));
     assert_eq!(take(&limits, "t", 2000, 100), Ok(()), "nothing was taken");
+}
+
+#[test]
+fn a_lone_record_above_the_burst_passes_for_a_whole_one() {
+    let (limits, clock) = limits(BYTES);
+    assert_eq!(take(&limits, "t", 5000, 1), Ok(()), "it cannot be cut, and must not be lost to a setting");
+    assert_eq!(wait(&limits, 5000, 1).1, Reason::LimitBytes);
+    clock.advance(Duration::from_millis(2001));
+    assert_eq!(take(&limits, "t", 5000, 1), Ok(()));
 }
 
 #[test]
@@ -142,14 +151,14 @@ proptest! {
         let (limits, clock) = limits(&format!("{{default: {{bytes_per_second: {per_second}, bytes_burst: {burst}}}}}"));
         let (mut passed, mut elapsed) = (0_u64, 0_u64);
         for (bytes, pause) in sizes {
-            match take(&limits, "t", bytes, 1) {
+            match take(&limits, "t", bytes, 2) {
                 Ok(()) => passed += u64::from(bytes),
                 Err(Verdict::TooLarge(limit, _)) => prop_assert!(limit == burst && bytes > burst),
                 Err(Verdict::RetryAfter(wait, _)) => {
                     // Who waits as told gets through.
                     clock.advance(wait);
                     elapsed += u64::try_from(wait.as_millis()).unwrap();
-                    prop_assert_eq!(take(&limits, "t", bytes, 1), Ok(()));
+                    prop_assert_eq!(take(&limits, "t", bytes, 2), Ok(()));
                     passed += u64::from(bytes);
                 }
                 Err(other) => prop_assert!(false, "{:?}", other),

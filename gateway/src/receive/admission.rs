@@ -62,7 +62,7 @@ pub(super) struct Request<'a, C: Clock> {
     entries: Vec<Entry>,
     /// Lanes of which a block was refused: no later one of theirs may be stored (rule 4).
     held_back: HashSet<Lane>,
-    /// A block could not be opened, so that its lane is not known: it may be any.
+    /// A block's header could not be read, so that its lane is not known: it may be any.
     all_held_back: bool,
 }
 
@@ -97,7 +97,7 @@ impl<'a, C: Clock + Clone> Request<'a, C> {
 
     /// Looks at a block; gives the raw bytes that it decoded for that.
     pub(super) fn admit(&mut self, frame: Frame) -> usize {
-        let block = match frame.open() {
+        let block = match frame.clone().open() {
             Ok(block) => block,
             Err(reason) => {
                 let verdict = match reason {
@@ -105,7 +105,10 @@ impl<'a, C: Clock + Clone> Request<'a, C> {
                     // that its neighbours stand for themselves.
                     Reason::Version => Verdict::RetryAfter(MISTAKE, reason),
                     _ => {
-                        self.all_held_back = true;
+                        match frame.lane() {
+                            Some(lane) => drop(self.held_back.insert(lane)),
+                            None => self.all_held_back = true,
+                        }
                         Verdict::Rejected(reason)
                     }
                 };

@@ -12,8 +12,8 @@ use sluice_wire::limits;
 use super::budget::{Budget, Share};
 use super::refusal::Refusal;
 
-/// Reads it. The memory for a body that says its length is set aside before its first byte is asked for,
-/// for one that does not as it comes.
+/// Reads it. Memory is set aside as the body comes, not for what a header says will: who only promises a
+/// body takes nothing away from the others.
 pub(super) async fn read(
     headers: &HeaderMap,
     body: Body,
@@ -24,14 +24,14 @@ pub(super) async fn read(
     if length.is_some_and(|length| length > limits::REQUEST as u64) {
         return Err(Refusal::TooLarge);
     }
-    let length = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-    let share = budget.take(length).ok_or(Refusal::Overload)?;
-    tokio::time::timeout(timeout, collect(body, length, share, budget)).await.map_err(|_| Refusal::TooSlow)?
+    let length = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(limits::REQUEST);
+    tokio::time::timeout(timeout, collect(body, length, budget)).await.map_err(|_| Refusal::TooSlow)?
 }
 
-async fn collect(mut body: Body, length: usize, mut share: Share, budget: &Budget) -> Result<(Bytes, Share), Refusal> {
-    let mut taken = length;
-    let mut bytes = BytesMut::with_capacity(length);
+async fn collect(mut body: Body, length: usize, budget: &Budget) -> Result<(Bytes, Share), Refusal> {
+    let mut share = budget.take(0).ok_or(Refusal::Overload)?;
+    let mut taken = 0;
+    let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Refusal::Broken)?.into_data() else { continue };
         let needed = bytes.len() + data.len();
@@ -39,10 +39,11 @@ async fn collect(mut body: Body, length: usize, mut share: Share, budget: &Budge
             return Err(Refusal::TooLarge);
         }
         if needed > taken {
-            // Doubling, as the buffer does, so that few small pieces are asked for.
-            let more = (needed.max(2 * taken)).min(limits::REQUEST) - taken;
+            // Doubling, so that few pieces are asked for, and no further than what was said.
+            let more = needed.max((2 * taken).min(length)) - taken;
             share.join(budget.take(more).ok_or(Refusal::Overload)?);
             taken += more;
+            bytes.reserve(taken - bytes.len());
         }
         bytes.extend_from_slice(&data);
     }

@@ -91,7 +91,7 @@ where
             return Err(Refusal::MediaType);
         }
         let journal = self.journal.id();
-        if headers.get(JOURNAL_HEADER).is_some_and(|value| value.as_bytes() != journal.to_string().as_bytes()) {
+        if headers.get(JOURNAL_HEADER).is_none_or(|value| value.as_bytes() != journal.to_string().as_bytes()) {
             return Err(Refusal::WrongJournal);
         }
         let (body, share) = body::read(headers, body, &self.budget, self.body_timeout).await?;

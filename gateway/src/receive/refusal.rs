@@ -59,12 +59,15 @@ impl Refusal {
         match self {
             // Never `rejected`: nothing is dropped for a mistake in configuration.
             Self::Unauthenticated => Verdict::RetryAfter(MISTAKE, Reason::Unauthenticated),
-            Self::MediaType => Verdict::RetryAfter(MISTAKE, Reason::Framing),
+            Self::MediaType => Verdict::RetryAfter(MISTAKE, Reason::Version),
             Self::Draining => Verdict::RetryAfter(DRAINING, Reason::Draining),
             Self::WrongJournal => Verdict::RetryAfter(Duration::ZERO, Reason::WrongJournal),
             Self::TooLarge => Verdict::TooLarge(REQUEST, Reason::Request),
-            Self::Overload => Verdict::RetryAfter(OVERLOAD.mul_f64(1.0 + rand::random::<f64>()), Reason::Overload),
-            Self::TooSlow | Self::Broken | Self::Framing => Verdict::RetryAfter(Duration::ZERO, Reason::Framing),
+            // A slow or broken way says nothing of the blocks: only whole bodies are badly framed.
+            Self::Overload | Self::TooSlow | Self::Broken => {
+                Verdict::RetryAfter(OVERLOAD.mul_f64(1.0 + rand::random::<f64>()), Reason::Overload)
+            }
+            Self::Framing => Verdict::RetryAfter(Duration::ZERO, Reason::Framing),
         }
     }
 

@@ -405,7 +405,7 @@ async fn a_request_that_cannot_be_made_out_is_sent_block_by_block() {
 async fn the_blocks_of_a_bad_request_go_alone_and_others_do_not() {
     let framing = Say::ForAll(400, "retry-after 60000 framing");
     let (gateway, mut agent) = one_gateway(&[framing]).await;
-    let scope: std::sync::Arc<str> = "first".into();
+    let scope: Arc<str> = "first".into();
     agent.lanes.lane(Category::Application, &scope);
     agent.cut("a", &["a"]);
     agent.cut("b", &["b"]);

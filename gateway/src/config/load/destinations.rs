@@ -1,5 +1,6 @@
 //! `destinations:`.
 
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use sluice_settings::{Map, Node};
@@ -7,9 +8,9 @@ use sluice_settings::{Map, Node};
 use super::{DAY, GIB, MIB, Sources, words};
 use crate::config::checked::{Destination, DestinationKind, FileDestination, VictoriaLogs};
 
-pub(super) fn read(node: &Node<'_>, sources: Sources<'_>) -> Vec<Destination> {
+pub(super) fn read(node: &Node<'_>, journal: Option<&Path>, sources: Sources<'_>) -> Vec<Destination> {
     let mut destinations: Vec<Destination> = Vec::new();
-    let mut directories = Vec::new();
+    let mut directories: Vec<PathBuf> = Vec::new();
     for item in node.list() {
         let destination = item.map(|map| {
             let name_node = map.required("name");
@@ -25,8 +26,11 @@ pub(super) fn read(node: &Node<'_>, sources: Sources<'_>) -> Vec<Destination> {
                 None => None,
             };
             if let Some(DestinationKind::File(file)) = &kind {
-                if directories.contains(&file.directory) {
+                if directories.iter().any(|other| overlap(other, &file.directory)) {
                     item.fault("another destination writes into this directory: give each its own");
+                }
+                if journal.is_some_and(|journal| overlap(journal, &file.directory)) {
+                    item.fault("the journal lies there: give the destination a directory beside it");
                 }
                 directories.push(file.directory.clone());
             }
@@ -38,6 +42,25 @@ pub(super) fn read(node: &Node<'_>, sources: Sources<'_>) -> Vec<Destination> {
         node.fault("there is no destination: add one, such as {name: local, file: {directory: /var/lib/sluice/logs}}");
     }
     destinations
+}
+
+/// Whether one directory is the other or lies in it, as far as their names tell.
+fn overlap(one: &Path, other: &Path) -> bool {
+    let (one, other) = (plain(one), plain(other));
+    one.starts_with(&other) || other.starts_with(&one)
+}
+
+/// A path without `.` and `..`.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => drop(plain.pop()),
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 fn victorialogs(map: &Map<'_>, sources: Sources<'_>) -> Option<VictoriaLogs> {

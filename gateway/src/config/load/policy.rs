@@ -127,7 +127,7 @@ fn proof(map: &Map<'_>, context: &Context<'_>) -> Option<Proof> {
 
 fn tenant_rule(node: &Node<'_>, identities: &[Arc<str>]) -> Option<TenantRule> {
     node.map(|map| {
-        let identities = words::references(&map.optional("identities"), "identity", identities);
+        let identities = words::any_or_references(&map.optional("identities"), "identity", identities);
         let clusters = words::texts(&map.optional("clusters"));
         let categories = words::categories(&map.optional("categories"));
         let namespaces = words::globs(&map.optional("namespaces"));
@@ -177,7 +177,7 @@ fn limit(map: &Map<'_>) -> Option<Limit> {
 
 fn route(node: &Node<'_>, tenants: &[Tenant], destinations: &[Arc<str>]) -> Option<Route> {
     node.map(|map| {
-        let tenants = words::references(&map.optional("tenants"), "tenant", tenants);
+        let tenants = words::any_or_references(&map.optional("tenants"), "tenant", tenants);
         let categories = words::categories(&map.optional("categories"));
         let namespaces = words::globs(&map.optional("namespaces"));
         let destinations = words::references(&map.required("destinations"), "destination", destinations);

@@ -145,6 +145,44 @@ fn names_that_nothing_has_are_faults() {
 }
 
 #[test]
+fn an_empty_list_is_a_fault_and_never_everything() {
+    let of = |identity: &str, rule: &str, route: &str| {
+        policy_faults(&format!(
+            "identities: [{{name: a, loopback: true{identity}}}]\ntenants: {{rules: [{{tenant: t{rule}}}]}}\nroutes: [{{destinations: []{route}}}]\ndefault_destinations: []"
+        ))
+    };
+    assert_eq!(of("", "", ""), "");
+    for key in ["clusters", "nodes", "categories", "namespaces"] {
+        assert!(of(&format!(", {key}: []"), "", "").contains(&format!("identities[0].{key}")), "{key}");
+    }
+    for key in ["identities", "clusters", "categories", "namespaces"] {
+        assert!(of("", &format!(", {key}: []"), "").contains("the list is empty"), "{key}");
+    }
+    for key in ["tenants", "categories", "namespaces"] {
+        assert!(of("", "", &format!(", {key}: []")).contains("the list is empty"), "{key}");
+    }
+}
+
+#[test]
+fn directories_lie_beside_each_other() {
+    let of = |one: &str, other: &str| {
+        let text = format!(
+            "push: {{address: '127.0.0.1:0'}}\njournal: {{directory: /data/journal}}\ndestinations: [{{name: a, file: {{directory: {one}}}}}, {{name: b, file: {{directory: {other}}}}}]\npolicy:{POLICY}"
+        );
+        load_text(&text.replace("[local]", "[a]"), SOURCES)
+            .map(drop)
+            .map_err(|faults| faults.to_string())
+            .err()
+            .unwrap_or_default()
+    };
+    assert_eq!(of("/data/a", "/data/b"), "");
+    assert!(of("/data/a", "/data/./b/../a").contains("another destination writes"));
+    assert!(of("/data/a", "/data/a/b").contains("another destination writes"));
+    assert!(of("/data/journal/log", "/data/b").contains("the journal lies there"));
+    assert!(of("/data", "/srv/b").contains("the journal lies there"));
+}
+
+#[test]
 fn a_limit_without_a_burst_has_one_that_a_block_fits_into() {
     let policy = policy(
         "identities: [{name: a, loopback: true}]

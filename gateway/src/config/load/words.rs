@@ -43,8 +43,17 @@ fn is_word(text: &str, most: usize, of: impl Fn(u8) -> bool) -> bool {
     (1..=most).contains(&text.len()) && text.bytes().all(of)
 }
 
-/// A list of texts.
+/// A list that, left out, stands for any. An empty one reads as if it stood for none: whoever wrote it,
+/// or whatever template, has to say which.
+fn any_or_some(node: &Node<'_>) {
+    if node.is_present() && node.list().next().is_none() {
+        node.fault("the list is empty: leave the key out for any, or name some");
+    }
+}
+
+/// A list of texts; where nothing is written, any.
 pub(super) fn texts(node: &Node<'_>) -> Vec<Arc<str>> {
+    any_or_some(node);
     node.list().filter_map(|item| item.text().map(Into::into)).collect()
 }
 
@@ -60,8 +69,15 @@ pub(super) fn references(node: &Node<'_>, what: &str, known: &[Arc<str>]) -> Vec
     node.list().filter_map(one).collect()
 }
 
+/// As [`references`]; where nothing is written, any.
+pub(super) fn any_or_references(node: &Node<'_>, what: &str, known: &[Arc<str>]) -> Vec<Arc<str>> {
+    any_or_some(node);
+    references(node, what, known)
+}
+
 /// A list of categories; all of them where nothing is written.
 pub(super) fn categories(node: &Node<'_>) -> Vec<Category> {
+    any_or_some(node);
     let words = Category::ALL.map(|category| (category.word(), category));
     if node.is_present() {
         node.list().filter_map(|item| item.one_of(&words)).collect()
@@ -70,8 +86,9 @@ pub(super) fn categories(node: &Node<'_>) -> Vec<Category> {
     }
 }
 
-/// A list of globs.
+/// A list of globs; where nothing is written, any.
 pub(super) fn globs(node: &Node<'_>) -> Globs {
+    any_or_some(node);
     let mut patterns = Vec::new();
     let mut set = GlobSetBuilder::new();
     for item in node.list() {

@@ -41,11 +41,13 @@ impl Template {
     /// Fills a block with `records`.
     pub(super) fn fill(records: &mut Records, size: Size) -> Result<Self> {
         let first_time = records.next_ns();
+        let mut last_time = first_time;
         let mut raw = Vec::new();
         let (mut count, mut longest) = (0, 0);
         let mut compressed = Vec::new();
         loop {
             let start = raw.len();
+            last_time = records.next_ns();
             records.push(&mut raw);
             count += 1;
             longest = longest.max(raw.len() - start - 1);
@@ -72,7 +74,7 @@ impl Template {
             records: count,
             longest: small(longest),
             first_time,
-            last_time: records.next_ns(),
+            last_time,
             time_text,
         })
     }
