@@ -15,6 +15,7 @@ mod machine;
 mod measure;
 mod node;
 mod outcome;
+mod programs;
 mod progress;
 mod push;
 
