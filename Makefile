@@ -19,7 +19,7 @@ soak: parts ## long fault runs: SEED=… MINUTES=… (default: a random seed, 10
 	$(CARGO) build --release --workspace --bins
 	$(CARGO) run --release -p sluice-tests --bin sluice-soak -- --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
-bench: ## agent and gateway beside an OpenTelemetry Collector; writes target/bench/latest.json
+bench: ## agent and gateway beside an OpenTelemetry Collector and a noisy tenant; writes target/bench/latest.json
 	@tests/parts/install.sh otelcol
 	$(CARGO) build --release --workspace --bins
 	$(CARGO) run --release -p sluice-bench -- all

@@ -1,5 +1,5 @@
-//! `sluice-bench`: what the agent and the gateway cost, each on a core of its own. `docs/benchmarks.md` says how
-//! to read the figures.
+//! `sluice-bench`: what the agent and the gateway cost, each on a core of its own, and both on one beside a noisy
+//! tenant. `docs/benchmarks.md` says how to read the figures.
 //!
 //! ```text
 //!   core A                 core B (this process)
@@ -14,7 +14,9 @@ mod gateway;
 mod machine;
 mod measure;
 mod node;
+mod noisy;
 mod outcome;
+mod programs;
 mod progress;
 mod push;
 
@@ -30,6 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use cores::Cores;
 use error::{Error, Result};
 use machine::Machine;
+use noisy::Verdict;
 use outcome::Outcome;
 
 /// Measures Sluice's programs, each on one core, the agent beside a peer.
@@ -43,6 +46,12 @@ struct Arguments {
     /// Without the OpenTelemetry Collector
     #[arg(long)]
     without_peer: bool,
+    /// `noisy`: pairs of runs, with the noisy tenant and without; one where it is to be quick
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pairs: u32,
+    /// `noisy`: for how long each run writes; a third of it where it is to be quick
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=600))]
+    seconds: u64,
     /// Where the results go; `machine.json` is written beside it
     #[arg(long, default_value = "target/bench/latest.json")]
     out: PathBuf,
@@ -52,12 +61,15 @@ struct Arguments {
 enum What {
     Agent,
     Gateway,
+    /// Agent and gateway together, beside a tenant at ten times its limit; fails if the others feel it
+    Noisy,
     All,
 }
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
@@ -65,7 +77,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
+/// Whether what is promised holds.
+fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let machine = Machine::describe();
     println!("{machine}");
     let cores = Cores::take()?;
@@ -83,7 +96,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !outcomes.is_empty() {
         report(&arguments.out, &outcomes, &machine)?;
     }
-    Ok(ended?)
+    let verdict = ended?;
+    if let Some(verdict) = &verdict {
+        println!("\n{verdict}");
+    }
+    Ok(verdict.is_none_or(|verdict| verdict.passed()))
 }
 
 fn report(out: &Path, outcomes: &[Outcome], machine: &Machine) -> Result<()> {
@@ -98,7 +115,7 @@ fn report(out: &Path, outcomes: &[Outcome], machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-async fn measure(arguments: &Arguments, cores: Cores, outcomes: &mut Vec<Outcome>) -> Result<()> {
+async fn measure(arguments: &Arguments, cores: Cores, outcomes: &mut Vec<Outcome>) -> Result<Option<Verdict>> {
     if matches!(arguments.what, What::Agent | What::All) {
         let plan = agents::Plan { cores, quick: arguments.quick, peer: !arguments.without_peer };
         agents::run(plan, outcomes).await?;
@@ -107,7 +124,12 @@ async fn measure(arguments: &Arguments, cores: Cores, outcomes: &mut Vec<Outcome
         let plan = gateway::Plan { cores, quick: arguments.quick };
         gateway::run(plan, outcomes).await?;
     }
-    Ok(())
+    if matches!(arguments.what, What::Noisy | What::All) {
+        let Arguments { pairs, seconds, .. } = *arguments;
+        let (pairs, seconds) = if arguments.quick { (1, seconds / 3) } else { (pairs, seconds) };
+        return Ok(Some(noisy::run(noisy::Plan { cores, pairs, seconds }, outcomes).await?));
+    }
+    Ok(None)
 }
 
 async fn interrupted() {

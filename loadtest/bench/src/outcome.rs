@@ -89,6 +89,10 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
     text
 }
 
+pub(crate) fn mib(kib: u64) -> f64 {
+    kib as f64 / 1024.0
+}
+
 /// Writes a file whole, with its directory.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     if let Some(dir) = path.parent() {

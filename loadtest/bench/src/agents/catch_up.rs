@@ -5,15 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sluice_harness::{process::Program, sink::Report};
+use sluice_harness::sink::Report;
 
-use super::{Bench, Contender, Run, say_last_words};
+use super::{Attempt, Bench};
 use crate::{
     error::{At as _, Result},
     measure::Watch,
     node,
     outcome::Outcome,
-    progress::Progress,
 };
 
 const CASE: &str = "catch-up";
@@ -25,52 +24,32 @@ const QUICK_BYTES: u64 = 200_000_000;
 /// two attempts.
 const SILENCE: Duration = Duration::from_secs(40);
 const AT_MOST: Duration = Duration::from_secs(600);
-/// For an agent's last words; it has nothing left to send.
-const STOP: Duration = Duration::from_secs(30);
 const POLL_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(bench: &Bench, outcomes: &mut Vec<Outcome>) -> Result<()> {
     let pods = bench.dir.join("catch-up");
     let bytes = if bench.plan.quick { QUICK_BYTES } else { BYTES };
     let manifest = node::write_files(&pods, NAMESPACES, bytes)?;
-    let (lines, log_bytes) = (manifest.lines(), manifest.cri_bytes);
     for contender in bench.contenders() {
-        contender.prepare()?;
-        bench.reset();
-        let state = bench.dir.join(format!("catch-up-{}", contender.name()));
         let started = Instant::now();
-        let mut program = contender.start(bench.plan.cores, &pods, &state, bench.address)?;
-        let mut watch = Watch::start(&mut program);
-        let (report, last) = wait_for(bench, *contender, &mut program, &mut watch, lines).await;
-        let used = watch.end(&mut program);
-        program.stop(STOP).await?;
-        if report.distinct < lines {
-            say_last_words(*contender, &program);
-        }
+        let mut attempt = bench.start(*contender, CASE, &pods)?;
+        let mut watch = Watch::start(&mut attempt.program);
+        let (report, last) = wait_for(&mut attempt, &mut watch, manifest.lines()).await;
         let seconds = last.duration_since(started).as_secs_f64();
-        outcomes.push(bench.outcome(
-            *contender,
-            CASE,
-            &Run { report: &report, used, written: lines, log_bytes, seconds },
-        ));
+        outcomes.push(attempt.end(watch, &manifest, &report, Some(seconds)).await?);
     }
     fs::remove_dir_all(&pods).at(&pods)?;
     Ok(())
 }
 
 /// Until all `lines` are here, or no more come. Also gives the moment at which the last one was seen.
-async fn wait_for(
-    bench: &Bench,
-    contender: Contender,
-    program: &mut Program,
-    watch: &mut Watch,
-    lines: u64,
-) -> (Report, Instant) {
-    let mut progress = Progress::of(format!("{} {CASE}", contender.name()));
+async fn wait_for(attempt: &mut Attempt<'_>, watch: &mut Watch, lines: u64) -> (Report, Instant) {
+    let mut progress = attempt.progress();
+    let program = &mut attempt.program;
     let mut last = Instant::now();
     let mut seen = 0;
     loop {
-        let report = bench.sink.report();
+        let report = attempt.bench.sink.report();
         watch.look(program);
         let now = Instant::now();
         if report.distinct > seen {

@@ -1,14 +1,11 @@
 //! Who is measured, and how each is started.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path};
 
-use sluice_harness::process::{Program, Spec};
+use sluice_harness::process::Program;
 
 use super::{otelcol, sluice};
-use crate::{
-    cores::Cores,
-    error::{At as _, Result},
-};
+use crate::{cores::Cores, error::Result, programs};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Contender {
@@ -36,14 +33,13 @@ impl Contender {
     /// Starts it on the measured core, with `state` as its own empty directory. It reads everything below
     /// `pods` from the beginning and sends it to the sink.
     pub(super) fn start(self, cores: Cores, pods: &Path, state: &Path, sink: SocketAddr) -> Result<Program> {
-        fs::create_dir_all(state).at(state)?;
-        let (program, settings, arguments): (_, _, &[&str]) = match self {
-            Self::Sluice => (sluice::binary()?, sluice::settings(pods, state, sink), &["run", "--config"]),
-            Self::Otelcol => (otelcol::binary()?, otelcol::settings(pods, sink), &["--config"]),
-        };
-        let file = state.join("settings.yaml");
-        fs::write(&file, settings).at(&file)?;
-        let spec = arguments.iter().fold(Spec::new(program, state.join("log")), |spec, argument| spec.arg(*argument));
-        cores.on_measured(|| Ok(Program::start(spec.arg(file))?))
+        match self {
+            Self::Sluice => {
+                programs::start(cores, sluice::binary()?, &programs::OURS, state, &sluice::settings(pods, state, sink))
+            }
+            Self::Otelcol => {
+                programs::start(cores, otelcol::binary()?, &["--config"], state, &otelcol::settings(pods, sink))
+            }
+        }
     }
 }

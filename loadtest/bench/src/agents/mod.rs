@@ -3,20 +3,32 @@
 mod catch_up;
 mod contender;
 mod otelcol;
-mod sluice;
+pub(crate) mod sluice;
 mod steady;
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
 use sluice_harness::{
     dirs::TestDir,
+    manifest::Manifest,
     process::Program,
     sink::{self, Report, Sink},
 };
 
-use crate::{cores::Cores, error::Result, measure::Used, outcome::Outcome, push::PushSink};
+use crate::{
+    cores::Cores,
+    error::Result,
+    measure::{Used, Watch},
+    outcome::{Outcome, mib},
+    programs,
+    progress::Progress,
+    push::PushSink,
+};
 
 use contender::Contender;
+
+/// For a program's last words; it has nothing left to send.
+const STOP: Duration = Duration::from_secs(30);
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +56,9 @@ pub(crate) async fn run(plan: Plan, outcomes: &mut Vec<Outcome>) -> Result<()> {
     let router = sink.router().merge(push.router());
     let address = sink::serve(([127, 0, 0, 1], 0).into(), router).await?;
     let bench = Bench { plan, dir, sink, push, address };
+    for contender in bench.contenders() {
+        contender.prepare()?;
+    }
     catch_up::run(&bench, outcomes).await?;
     steady::run(&bench, outcomes).await
 }
@@ -53,14 +68,51 @@ impl Bench {
         if self.plan.peer { &[Contender::Sluice, Contender::Otelcol] } else { &[Contender::Sluice] }
     }
 
-    fn reset(&self) {
+    /// Starts a contender over `pods` with a state of its own and an empty sink.
+    fn start(&self, contender: Contender, case: &'static str, pods: &Path) -> Result<Attempt<'_>> {
         self.sink.reset();
         self.push.reset();
+        let state = self.dir.join(format!("{case}-{}-state", contender.name()));
+        let program = contender.start(self.plan.cores, pods, &state, self.address)?;
+        Ok(Attempt { bench: self, contender, case, program })
+    }
+}
+
+/// A contender at work on a case.
+#[derive(Debug)]
+struct Attempt<'a> {
+    bench: &'a Bench,
+    contender: Contender,
+    case: &'static str,
+    program: Program,
+}
+
+impl Attempt<'_> {
+    fn progress(&self) -> Progress {
+        Progress::of(format!("{} {}", self.contender.name(), self.case))
     }
 
-    /// What is said in every case. `written` lines of `log_bytes` took `seconds`.
-    fn outcome(&self, contender: Contender, case: &'static str, run: &Run<'_>) -> Outcome {
-        let Run { report, used, written, log_bytes, seconds } = *run;
+    /// Ends the program, of which nothing more is expected. The lines of `manifest` were to arrive and those of
+    /// `report` did; `seconds` is what throughput is reckoned by, without it all the time of the watch.
+    async fn end(
+        mut self,
+        watch: Watch,
+        manifest: &Manifest,
+        report: &Report,
+        seconds: Option<f64>,
+    ) -> Result<Outcome> {
+        let used = watch.end(&mut self.program);
+        self.program.stop(STOP).await?;
+        if report.distinct < manifest.lines() {
+            programs::say_last_words(self.contender.name(), &self.program);
+        }
+        let seconds = seconds.unwrap_or(used.time.as_secs_f64());
+        Ok(self.outcome(used, manifest, report, seconds))
+    }
+
+    /// What is said in every case.
+    fn outcome(&self, used: Used, manifest: &Manifest, report: &Report, seconds: f64) -> Outcome {
+        let (written, log_bytes) = (manifest.lines(), manifest.cri_bytes);
         // What did not arrive is no achievement.
         let arrived_bytes = log_bytes as f64 * (report.distinct as f64 / written.max(1) as f64);
         let mut more = BTreeMap::from([
@@ -74,7 +126,7 @@ impl Bench {
             ("sent_bytes_decompressed", report.body_bytes as f64),
             ("sink_cpu_seconds", used.our_cpu_seconds),
         ]);
-        let blocks = self.push.blocks();
+        let blocks = self.bench.push.blocks();
         if blocks.count > 0 {
             more.extend([
                 ("blocks", blocks.count as f64),
@@ -86,8 +138,8 @@ impl Bench {
             ]);
         }
         Outcome {
-            program: contender.name(),
-            case,
+            program: self.contender.name(),
+            case: self.case,
             lines_per_s: report.distinct as f64 / seconds,
             mb_per_s: arrived_bytes / 1e6 / seconds,
             cpu_s_per_gb: used.cpu_seconds / (arrived_bytes / 1e9),
@@ -100,26 +152,4 @@ impl Bench {
             more,
         }
     }
-}
-
-/// One contender's run of a case.
-struct Run<'a> {
-    report: &'a Report,
-    used: Used,
-    written: u64,
-    log_bytes: u64,
-    seconds: f64,
-}
-
-/// Lines are missing: what the program says of it goes to standard error, since its files will be gone.
-fn say_last_words(contender: Contender, program: &Program) {
-    const LINES: usize = 20;
-    let log = program.log();
-    let from = log.lines().count().saturating_sub(LINES);
-    eprintln!("{}: lines are missing; its log ends:", contender.name());
-    log.lines().skip(from).for_each(|line| eprintln!("  {line}"));
-}
-
-fn mib(kib: u64) -> f64 {
-    kib as f64 / 1024.0
 }

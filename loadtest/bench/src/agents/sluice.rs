@@ -12,11 +12,11 @@ use crate::{
     node::{CLUSTER, ENVIRONMENT, NODE},
 };
 
-pub(super) fn binary() -> Result<PathBuf> {
+pub(crate) fn binary() -> Result<PathBuf> {
     Ok(our_binary("sluice-agent")?)
 }
 
-pub(super) fn settings(pods: &Path, state: &Path, sink: SocketAddr) -> String {
+pub(crate) fn settings(pods: &Path, state: &Path, sink: SocketAddr) -> String {
     let (pods, state) = (pods.display(), state.display());
     format!(
         "cluster: {CLUSTER}

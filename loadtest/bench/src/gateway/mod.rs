@@ -7,22 +7,23 @@ mod settings;
 mod store;
 mod template;
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
 use sluice_harness::{
     dirs::TestDir,
     latency::now_ns,
     ports,
-    process::{Program, Spec},
+    process::Program,
     sink::{self, Sink},
 };
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     cores::Cores,
-    error::{At as _, Error, Result},
+    error::{Error, Result},
     measure::{Used, Watch},
     outcome::Outcome,
+    programs,
     progress::Progress,
 };
 
@@ -39,7 +40,6 @@ const LANES: usize = 8;
 const SECONDS: u64 = 20;
 const QUICK_SECONDS: u64 = 5;
 
-const START: Duration = Duration::from_secs(20);
 /// Without a delivered line for so long it is over, and what is not there is lost.
 const SILENCE: Duration = Duration::from_secs(15);
 const DRAIN_AT_MOST: Duration = Duration::from_secs(120);
@@ -110,12 +110,8 @@ async fn measure(plan: Plan, case: Case) -> Result<Outcome> {
 async fn start(cores: Cores, dir: &Path, store: SocketAddr) -> Result<(Program, SocketAddr)> {
     let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let (push, admin) = (loopback(ports::free()?), loopback(ports::free()?));
-    let file = dir.join("gateway.yaml");
-    fs::write(&file, settings::settings(push, admin, dir, store)).at(&file)?;
-    let spec = Spec::ours(PROGRAM, dir.join("log"))?.arg("run").arg("--config").arg(&file);
-    let mut program = cores.on_measured(|| Ok(Program::start(spec)?))?;
-    program.wait_for_http(&format!("http://{admin}/readyz"), START).await?;
-    Ok((program, push))
+    let settings = settings::settings(push, admin, dir, store);
+    Ok((programs::start_ours(cores, PROGRAM, dir, &settings, admin.port()).await?, push))
 }
 
 fn outcome(case: Case, sent: &Sent, seen: Seen, sink: &Sink, used: Used, time: Duration) -> Outcome {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Config,
+    Config, Tenants,
     ledger::{Ledger, Order},
     report::Report,
 };
@@ -29,27 +29,18 @@ const MANIFEST_EVERY: Duration = Duration::from_secs(1);
 const CHUNK: usize = 1 << 20;
 
 pub(super) fn run(config: &Config, root: &Path) -> Result<Report> {
-    let mut ledger = Ledger::new(config.manifest.clone(), config.tenants.clone()).in_order();
-    let mut files = Files { root: root.to_owned(), read: BTreeMap::new(), chunk: Vec::with_capacity(CHUNK) };
-    let mut latencies = Followed::default();
+    let mut follower = Follower::new(config.manifest.clone(), root, config.tenants.clone())?;
     let (mut progress, mut looked) = (Instant::now(), Instant::now());
     let mut complete_since = None;
     loop {
-        let lines = files.read_new(|tenant, line, order| {
-            if let Some(arrival) = ledger.take(tenant, line, Some(order))
-                && config.follow
-            {
-                latencies.record(&ledger, arrival.source, arrival.written_ns);
-            }
-        })?;
-        if lines > 0 {
+        if follower.look()? > 0 {
             progress = Instant::now();
         }
         if let Some(path) = config.manifest_file.as_ref().filter(|_| looked.elapsed() >= MANIFEST_EVERY) {
-            ledger.update(Manifest::load(path)?);
+            follower.update(Manifest::load(path)?);
             looked = Instant::now();
         }
-        if complete_since.is_none() && ledger.is_complete() {
+        if complete_since.is_none() && follower.is_complete() {
             complete_since = Some(Instant::now());
         }
         if complete_since.is_some_and(|since| since.elapsed() >= config.settle) || progress.elapsed() >= config.wait {
@@ -57,10 +48,81 @@ pub(super) fn run(config: &Config, root: &Path) -> Result<Report> {
         }
         thread::sleep(if config.follow { FOLLOW_EVERY } else { WAIT_EVERY });
     }
-    files.report_torn(&mut ledger)?;
-    Ok(latencies.into_report(&ledger, config.follow))
+    let report = follower.into_report()?;
+    Ok(if config.follow { report } else { Report { latency: None, latency_by_namespace: BTreeMap::new(), ..report } })
 }
 
+/// A check that is taken further look by look, for who has other things to do in between. How often it looks
+/// is how precisely it knows a line's way from its writing.
+#[derive(Debug)]
+pub struct Follower {
+    ledger: Ledger,
+    files: Files,
+    latencies: Followed,
+}
+
+impl Follower {
+    /// Of the lines that `manifest` counts, in `{tenant}/{category}/**/*.jsonl` below `root`.
+    ///
+    /// # Errors
+    /// When a namespace has no tenant.
+    pub fn new(manifest: Manifest, root: &Path, tenants: Tenants) -> Result<Self> {
+        tenants.cover(&manifest)?;
+        let files = Files { root: root.to_owned(), read: BTreeMap::new(), chunk: Vec::with_capacity(CHUNK) };
+        Ok(Self { ledger: Ledger::new(manifest, tenants).in_order(), files, latencies: Followed::default() })
+    }
+
+    /// Books what has come since the last look; returns how many records, of whichever run.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn look(&mut self) -> Result<u64> {
+        let Self { ledger, files, latencies } = self;
+        files.read_new(|tenant, line, order| {
+            if let Some(arrival) = ledger.take(tenant, line, Some(order)) {
+                latencies.record(ledger, arrival.source, arrival.written_ns);
+            }
+        })
+    }
+
+    /// Takes over the counts of a later state of the same run.
+    pub fn update(&mut self, manifest: Manifest) {
+        self.ledger.update(manifest);
+    }
+
+    /// Whether the writer has ended and every line of its is there.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.ledger.is_complete()
+    }
+
+    /// Records booked so far, of whichever run.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.ledger.records()
+    }
+
+    /// Their bytes in the files, newlines included, by tenant.
+    #[must_use]
+    pub fn bytes(&self) -> BTreeMap<String, u64> {
+        let mut bytes = BTreeMap::new();
+        for progress in self.files.read.values() {
+            *bytes.entry(progress.tenant.clone()).or_default() += progress.offset;
+        }
+        bytes
+    }
+
+    /// What was found, once nobody waits for more: a file that ends within a line is broken now.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn into_report(mut self) -> Result<Report> {
+        self.files.report_torn(&mut self.ledger)?;
+        Ok(self.latencies.into_report(&self.ledger))
+    }
+}
+
+#[derive(Debug)]
 struct Files {
     root: PathBuf,
     read: BTreeMap<PathBuf, Progress>,
@@ -68,8 +130,9 @@ struct Files {
 }
 
 /// Files are opened only to read what is new, so that thousands of them can be followed.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Progress {
+    tenant: String,
     /// Behind the last line that was whole.
     offset: u64,
     order: Order,
@@ -80,7 +143,8 @@ impl Files {
     fn read_new(&mut self, mut each: impl FnMut(&str, &[u8], &mut Order)) -> Result<u64> {
         let mut lines = 0;
         for Found { tenant, path, len } in jsonl_files(&self.root)? {
-            let progress = self.read.entry(path.clone()).or_default();
+            let new = || Progress { tenant: tenant.clone(), ..Progress::default() };
+            let progress = self.read.entry(path.clone()).or_insert_with(new);
             if len <= progress.offset {
                 continue;
             }
@@ -149,7 +213,7 @@ fn jsonl_files(root: &Path) -> Result<Vec<Found>> {
 }
 
 /// Latencies over all and by namespace.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Followed {
     all: Latencies,
     by_namespace: BTreeMap<String, Latencies>,
@@ -166,9 +230,9 @@ impl Followed {
         }
     }
 
-    fn into_report(self, ledger: &Ledger, followed: bool) -> Report {
+    fn into_report(self, ledger: &Ledger) -> Report {
         Report {
-            latency: followed.then(|| self.all.summary()),
+            latency: Some(self.all.summary()),
             latency_by_namespace: self.by_namespace.into_iter().map(|(name, all)| (name, all.summary())).collect(),
             ..ledger.report()
         }

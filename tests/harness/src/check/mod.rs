@@ -18,6 +18,7 @@ use crate::{
     manifest::Manifest,
 };
 
+pub use files::Follower;
 pub use report::{LostRange, Report};
 
 #[derive(Debug, Clone)]
@@ -63,6 +64,16 @@ impl Tenants {
         self.by_namespace.get(namespace).or(self.default.as_ref()).map(String::as_str)
     }
 
+    /// Every namespace must have its tenant.
+    fn cover(&self, manifest: &Manifest) -> Result<()> {
+        let namespaces = manifest.sources.iter().map(|source| source.namespace.as_str());
+        let orphans: BTreeSet<_> = namespaces.filter(|namespace| self.of(namespace).is_none()).collect();
+        if !orphans.is_empty() {
+            return Err(Error::Config(format!("no tenant is given for the namespaces {orphans:?}")));
+        }
+        Ok(())
+    }
+
     /// Every tenant that lines can be in, each once.
     fn names(&self) -> BTreeSet<&str> {
         self.by_namespace.values().chain(&self.default).map(String::as_str).collect()
@@ -92,16 +103,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        let orphans: BTreeSet<_> = self
-            .manifest
-            .sources
-            .iter()
-            .map(|source| source.namespace.as_str())
-            .filter(|namespace| self.tenants.of(namespace).is_none())
-            .collect();
-        if !orphans.is_empty() {
-            return Err(Error::Config(format!("no tenant is given for the namespaces {orphans:?}")));
-        }
+        self.tenants.cover(&self.manifest)?;
         if self.follow && matches!(self.destination, Destination::VictoriaLogs(_)) {
             return Err(Error::Config("only files can be followed".to_owned()));
         }

@@ -280,6 +280,27 @@ async fn following_waits_for_what_comes_and_times_it() {
     assert_eq!(report.latency_by_namespace.len(), 2);
 }
 
+#[tokio::test]
+async fn a_follower_goes_on_where_it_was() {
+    let mut case = Case::new();
+    let late = case.red().split_off(200).concat();
+    case.manifest.complete = false;
+    let config = case.config();
+    let mut follower = Follower::new(config.manifest.clone(), &case.root(), config.tenants).expect("tenants");
+    assert_eq!(follower.look().expect("readable"), 700);
+    assert_eq!(follower.look().expect("readable"), 0);
+    let file = case.root().join("red/application/2026/a.jsonl");
+    let early = fs::read_to_string(&file).expect("a file");
+    assert_eq!(follower.bytes()["red"], early.len() as u64);
+    fs::write(file, early + &late).expect("a file");
+    assert_eq!(follower.look().expect("readable"), 300);
+    assert!(!follower.is_complete(), "the writer may go on");
+    follower.update(Manifest { complete: true, ..config.manifest });
+    assert!(follower.is_complete());
+    assert_eq!(follower.records(), 1000);
+    follower.into_report().expect("readable").assert_clean(0);
+}
+
 /// The templates' expectations themselves: no key that they rename or drop is left as it was.
 #[test]
 fn templates_agree_with_the_record_rules() {
