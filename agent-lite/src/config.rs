@@ -271,6 +271,14 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_are_sound() {
+        read(include_str!("../../deploy/examples/agent-local.yaml")).unwrap();
+        let full = read(include_str!("../../deploy/examples/agent.yaml")).unwrap();
+        assert_eq!((full.host[0].unit.as_ref(), full.host[1].unit.as_ref()), ("messages", "sshd"));
+        assert_eq!((full.gateways.len(), full.admin.map(|admin| admin.port())), (2, Some(2020)));
+    }
+
+    #[test]
     fn every_fault_is_named_at_once() {
         let faults = read("cluster: infra\nenvironmnet: x\nfirst_start: yesterday\ngateway: {urls: [ftp://x], connections: 0}\nadmin: 2020")
             .unwrap_err()

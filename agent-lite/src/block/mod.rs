@@ -78,7 +78,27 @@ struct Lane {
     /// Blocks at the head of the queue that a request under way carries.
     in_flight: usize,
     paused_until: Option<Instant>,
+    window: Window,
 }
+
+/// How many of a lane's blocks one request may carry. A refused block takes all behind it back with it, so
+/// that a lane at its limit sends them in vain each time: it tries with one, and with more only once some
+/// have passed.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    blocks: usize,
+    /// Requests in a row that were accepted as a whole.
+    accepted: u32,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { blocks: usize::MAX, accepted: 0 }
+    }
+}
+
+/// Accepted requests in a row after which a lane's window is doubled.
+const WIDEN_AFTER: u32 = 4;
 
 /// A block that still grows.
 #[derive(Debug, Default)]
@@ -153,6 +173,7 @@ impl Lanes {
                 queued_bytes: 0,
                 in_flight: 0,
                 paused_until: None,
+                window: Window::default(),
             });
             LaneId(self.lanes.len() - 1)
         })
@@ -332,6 +353,26 @@ impl Lanes {
     /// Notes that nothing of the lane is under way any more.
     pub fn arrive(&mut self, id: LaneId) {
         self.lanes[id.0].in_flight = 0;
+    }
+
+    /// How many of the lane's blocks the next request may carry.
+    #[must_use]
+    pub fn window(&self, id: LaneId) -> usize {
+        self.lanes[id.0].window.blocks
+    }
+
+    /// Notes that a block of the lane was refused.
+    pub fn narrow(&mut self, id: LaneId) {
+        self.lanes[id.0].window = Window { blocks: 1, accepted: 0 };
+    }
+
+    /// Notes that all blocks of a request of the lane were accepted.
+    pub fn widen(&mut self, id: LaneId) {
+        let window = &mut self.lanes[id.0].window;
+        window.accepted += 1;
+        if window.accepted >= WIDEN_AFTER {
+            *window = Window { blocks: window.blocks.saturating_mul(2), accepted: 0 };
+        }
     }
 
     /// One of a lane's cut blocks.

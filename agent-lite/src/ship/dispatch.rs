@@ -246,7 +246,8 @@ impl Dispatch {
                 continue;
             }
             let before = blocks;
-            for queued in desk.lanes.queue(id).iter() {
+            let window = desk.lanes.window(id);
+            for queued in desk.lanes.queue(id).iter().take(window) {
                 let size = queued.payload.len() + HEADER_ABOUT + POSITION * queued.header.positions.len();
                 if blocks >= most_blocks || (blocks > 0 && (bytes + size > most_bytes || queued.is_alone())) {
                     break;
@@ -408,7 +409,9 @@ impl Dispatch {
         // Where in the queue the verdict's block stands: decided ones leave it.
         let mut at = 0;
         let doubt = desk.doubt(journal);
+        let mut all_accepted = true;
         for verdict in verdicts {
+            all_accepted &= verdict == Verdict::Accepted;
             self.metrics.verdict(verdict);
             let queue = desk.lanes.queue(id);
             let Some(block) = queue.get_mut(at) else { break };
@@ -420,6 +423,7 @@ impl Dispatch {
                 Verdict::Accepted => self.finish(id, at, desk),
                 Verdict::RetryAfter(wait, reason) => {
                     if reason != Reason::Behind {
+                        desk.lanes.narrow(id);
                         // A tenth of jitter, so that a limited fleet does not come back as one.
                         desk.lanes.pause(id, desk.now + wait.mul_f64(1.0 + 0.1 * rand::random::<f64>()));
                     }
@@ -444,6 +448,9 @@ impl Dispatch {
                 }
                 Verdict::Rejected(reason) => at += usize::from(!self.bury(id, at, reason, desk)),
             }
+        }
+        if all_accepted {
+            desk.lanes.widen(id);
         }
         if !taken_back.is_empty() {
             // Pieces further back may have a number without having been sent: it would be below the one

@@ -121,6 +121,8 @@ impl<'a, C: Clock + Clone> Request<'a, C> {
         let mut tenant = None;
         let mut decoded = 0;
         let verdict = if self.all_held_back || self.held_back.contains(&header.lane) {
+            // For the books alone.
+            tenant = self.tenant_of(header).cloned();
             Err(Verdict::RetryAfter(Duration::ZERO, Reason::Behind))
         } else {
             self.decide(header, &block.payload, &mut tenant, &mut decoded)
@@ -174,6 +176,13 @@ impl<'a, C: Clock + Clone> Request<'a, C> {
             return Err(Verdict::Rejected(reason));
         }
         Ok(route::destinations(policy, assigned, header))
+    }
+
+    /// Whose the block is, if its credential covers it and a rule says so.
+    fn tenant_of(&self, header: &Header) -> Option<&'a Tenant> {
+        covers(self.identity, header)
+            .then(|| assign::tenant(&self.admission.policy, &self.identity.name, header))
+            .flatten()
     }
 
     fn log_forbidden(&self, header: &Header, reason: &'static str) {

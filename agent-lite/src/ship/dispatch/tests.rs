@@ -227,11 +227,22 @@ async fn rule_4_a_refused_block_and_those_behind_it_get_new_numbers() {
     agent.cut("ns", &["b"]);
     agent.drain().await;
     let numbers = gateway.numbers();
-    assert_eq!(numbers.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
-    assert!(numbers[1][0] > numbers[0][1] && numbers[1][1] > numbers[1][0], "{numbers:?}");
+    assert_eq!(numbers.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1]);
+    assert!(numbers[1][0] > numbers[0][1] && numbers[2][0] > numbers[1][0], "{numbers:?}");
     // Taken back: a restart would not send them beside their successors.
-    let last = numbers[1].clone();
-    assert_eq!(agent.kept_in_ring(), last);
+    assert_eq!(agent.kept_in_ring(), numbers[1..].concat());
+}
+
+#[tokio::test]
+async fn a_lane_at_its_limit_tries_with_one_block_and_with_more_once_some_have_passed() {
+    let limited = "retry-after 1 limit-bytes\n".to_owned() + &"retry-after 0 behind\n".repeat(19);
+    let (gateway, mut agent) = one_gateway(&[Say::Verdicts(limited.leak())]).await;
+    for n in 0..20 {
+        agent.cut("ns", &[&n.to_string()]);
+    }
+    agent.drain().await;
+    let sizes: Vec<usize> = gateway.requests().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [20, 1, 1, 1, 1, 2, 2, 2, 2, 4, 4]);
 }
 
 #[tokio::test]
