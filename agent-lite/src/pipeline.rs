@@ -192,7 +192,6 @@ impl Agent {
         let mut next_read = Instant::now();
         let mut next_scan = Instant::now() + self.scan_interval();
         let mut next_housekeeping = Instant::now() + HOUSEKEEPING;
-        let mut held_back = false;
         loop {
             let wake = [
                 Some(next_read),
@@ -223,7 +222,8 @@ impl Agent {
                         wall_ns: wall_ns(),
                     };
                     self.dispatch.handle(happening, &mut desk);
-                    if std::mem::take(&mut held_back) {
+                    // At once, not at the next poll: catching up goes as fast as verdicts come.
+                    if self.tailer.can_read_on(&self.lanes) {
                         next_read = Instant::now();
                     }
                 }
@@ -250,7 +250,6 @@ impl Agent {
                     self.look_at(&std::mem::take(&mut hints));
                 }
                 let pass = self.tailer.read(&mut self.lanes, &self.positions, now, wall_ns());
-                held_back = pass.held_back;
                 next_read = if pass.more { now } else { now + self.config.poll_interval };
             }
             if now >= next_housekeeping {

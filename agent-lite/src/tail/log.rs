@@ -44,6 +44,8 @@ pub(super) struct Log {
     partials: [Option<Partial>; 3],
     /// Nothing more will be written: a younger attempt is there.
     pub(super) ended: bool,
+    /// The lane took no more when it was read last.
+    pub(super) held_back: bool,
     /// Since when no whole line was found in it.
     idle_since: Option<Instant>,
     times: time::Parser,
@@ -92,8 +94,6 @@ pub(super) struct WallTime<'a> {
 pub(super) struct Read {
     pub(super) bytes: usize,
     pub(super) more: bool,
-    /// Ended because the lane took no more.
-    pub(super) held_back: bool,
 }
 
 impl Key {
@@ -116,6 +116,7 @@ impl Log {
             files: VecDeque::new(),
             partials: [const { None }; 3],
             ended: false,
+            held_back: false,
             idle_since: None,
             times: time::Parser::default(),
         }
@@ -225,8 +226,8 @@ impl Log {
                 }
             }
         }
-        read.held_back = at < self.files.len() && !reading.output.lanes.takes_records(self.lane);
-        if read.bytes > 0 || read.held_back {
+        self.held_back = at < self.files.len() && !reading.output.lanes.takes_records(self.lane);
+        if read.bytes > 0 || self.held_back {
             self.idle_since = None;
         } else {
             self.idle_since.get_or_insert(reading.output.now);

@@ -99,9 +99,6 @@ pub struct Pass {
     pub bytes: usize,
     /// Some log has more to read right now.
     pub more: bool,
-    /// Some log was not read on because its lane takes nothing: worth another pass once a verdict has
-    /// made room.
-    pub held_back: bool,
 }
 
 impl Tailer {
@@ -196,12 +193,17 @@ impl Tailer {
             let read = self.logs[(self.turn + turn) % count].read(&mut reading);
             pass.bytes += read.bytes;
             pass.more |= read.more;
-            pass.held_back |= read.held_back;
         }
         if count > 0 {
             self.turn = (self.turn + 1) % count;
         }
         pass
+    }
+
+    /// Whether a log that was not read on, because its lane took nothing, can be by now.
+    #[must_use]
+    pub fn can_read_on(&self, lanes: &Lanes) -> bool {
+        self.logs.iter().any(|log| log.held_back && lanes.takes_records(log.lane))
     }
 
     /// Closes what is read, stored and will not grow; forgets what is gone.
