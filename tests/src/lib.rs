@@ -223,6 +223,16 @@ fn agent_config(dir: &TestDir, plan: &Plan, push: u16, admin: u16) -> String {
     )
 }
 
+/// Makes a program run in user and mount namespaces of its own, once `script` has prepared them.
+pub fn confine(spec: &mut Spec, script: &str) {
+    let script = format!("{script} && exec \"$@\"");
+    let program = std::mem::replace(&mut spec.program, "unshare".into());
+    let arguments = std::mem::take(&mut spec.args);
+    spec.args = ["--map-root-user", "--mount", "sh", "-c", &script, "sh"].map(Into::into).to_vec();
+    spec.args.push(program.into());
+    spec.args.extend(arguments);
+}
+
 /// The files below a directory that end in `suffix`.
 #[must_use]
 pub fn files_below(directory: &Path, suffix: &str) -> Vec<PathBuf> {

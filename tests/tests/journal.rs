@@ -12,7 +12,7 @@ use sluice_harness::dirs::TestDir;
 use sluice_harness::shape::Mix;
 use sluice_harness::victorialogs::VictoriaLogs;
 use sluice_harness::write;
-use sluice_tests::{PATIENCE, Plan, Stack, files_below, store_destination};
+use sluice_tests::{PATIENCE, Plan, Stack, confine, files_below, store_destination};
 
 fn main_tenant() -> Tenants {
     Tenants::single("main")
@@ -141,13 +141,8 @@ async fn a_full_disk_under_the_journal_is_refused_at_the_door_and_nothing_is_los
     };
     let mut stack = Stack::start("full-disk", &plan).await.expect("a stack");
     stack.gateway.stop(PATIENCE).await.expect("stopped");
-    let script = format!("mount -t tmpfs -o size=40m tmpfs {} && exec \"$@\"", stack.path("journal").display());
-    let spec = stack.gateway.spec_mut();
-    let program = std::mem::replace(&mut spec.program, "unshare".into());
-    let arguments = std::mem::take(&mut spec.args);
-    spec.args = ["--map-root-user", "--mount", "sh", "-c", &script, "sh"].map(Into::into).to_vec();
-    spec.args.push(program.into());
-    spec.args.extend(arguments);
+    let script = format!("mount -t tmpfs -o size=40m tmpfs {}", stack.path("journal").display());
+    confine(stack.gateway.spec_mut(), &script);
     stack.gateway.restart().expect("started");
     stack.wait_for_gateway().await.expect("ready");
     store.kill();

@@ -32,9 +32,9 @@ pub struct Settings {
     pub max_age: Duration,
     /// Raw bytes of all open blocks.
     pub open_bytes: usize,
-    /// Compressed bytes of all cut blocks that are not decided yet.
+    /// Compressed bytes of all cut blocks that are not decided yet; a lane may always have one block.
     pub queued_bytes: usize,
-    /// Compressed bytes that one lane may have cut and not decided; a lane may always have two blocks.
+    /// Compressed bytes that one lane may have cut and not decided; two blocks are never too much.
     pub lane_queued_bytes: usize,
 }
 
@@ -180,12 +180,20 @@ impl Lanes {
     }
 
     /// Whether a lane takes records: it is not paused, and neither it nor all lanes together have too
-    /// much cut and undecided. Its sources are not read meanwhile: their files are the buffer.
+    /// much cut and undecided. Its sources are not read meanwhile: their files are the buffer. A lane of
+    /// which nothing waits takes some whatever the others hold, and one at its limit has no more waiting
+    /// than it can soon send.
     #[must_use]
     pub fn takes_records(&self, id: LaneId) -> bool {
         let lane = &self.lanes[id.0];
-        let room = lane.queue.len() < 2 || lane.queued_bytes < self.settings.lane_queued_bytes;
-        lane.paused_until.is_none() && room && self.queued_bytes < self.settings.queued_bytes
+        let own = lane.queued_bytes < self.settings.lane_queued_bytes
+            && lane.queue.len() < lane.window.blocks.saturating_mul(2);
+        let room = match lane.queue.len() {
+            0 => true,
+            1 => self.queued_bytes < self.settings.queued_bytes,
+            _ => own && self.queued_bytes < self.settings.queued_bytes,
+        };
+        lane.paused_until.is_none() && room
     }
 
     /// Appends a line's records to its lane, and gives their number. Content is at most [`MAX_CONTENT`]

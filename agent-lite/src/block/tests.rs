@@ -112,6 +112,37 @@ fn a_paused_lane_takes_no_records_and_its_neighbours_do() {
 }
 
 #[test]
+fn lanes_that_hold_all_there_is_room_for_leave_a_silent_one_its_block() {
+    let (mut lanes, now) = (Lanes::new(Settings { queued_bytes: 2_000, ..settings() }), Instant::now());
+    let [held, free] = ["held", "free"].map(|scope| lanes.lane(Category::Application, &scope.into()));
+    let mut source = Source::new();
+    while lanes.held_bytes().1 < 2_000 {
+        let content: Vec<u8> = (0..900_u64).map(|n| b'a' + ((n * source.offset.max(7)) % 23) as u8).collect();
+        source.push(&mut lanes, held, &content, now);
+    }
+    assert!(!lanes.takes_records(held) && lanes.takes_records(free));
+    lanes.push(free, &line(b"x"), now);
+    lanes.cut_all();
+    assert!(!lanes.takes_records(free));
+}
+
+#[test]
+fn a_lane_at_its_limit_holds_no_more_than_it_can_soon_send() {
+    let (mut lanes, now) = (Lanes::new(settings()), Instant::now());
+    let lane = lanes.lane(Category::Application, &"a".into());
+    lanes.narrow(lane);
+    let mut source = Source::new();
+    while lanes.takes_records(lane) {
+        source.push(&mut lanes, lane, &[b'x'; 5_000], now);
+    }
+    assert_eq!(lanes.queue(lane).len(), 2);
+    for _ in 0..WIDEN_AFTER {
+        lanes.widen(lane);
+    }
+    assert!(lanes.takes_records(lane));
+}
+
+#[test]
 fn a_split_keeps_every_line_and_covers_with_its_last_piece() {
     let (mut lanes, now) = (Lanes::new(settings()), Instant::now());
     let lane = lanes.lane(Category::Application, &"ns".into());
