@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sluice_wire::{Position, ProducerId, Stream};
+use sluice_wire::{BlockId, Position, ProducerId, Stream};
 
-use crate::block::BlockId;
 use crate::tail::Known;
 
 const FILE: &str = "checkpoint.json";

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
 use sluice_durable_log::OpenError;
-use sluice_wire as wire;
+use sluice_wire::{self as wire, BlockId};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Status};
-use crate::block::{self, BlockId, Lanes, Queued};
+use crate::block::{self, Lanes, Queued};
 use crate::checkpoint::{Numbers, Positions, Snapshot, Store};
 use crate::config::{Config, FirstStart};
 use crate::discover::{Discovery, Hint};

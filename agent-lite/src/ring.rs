@@ -16,9 +16,9 @@ use bytes::{Buf as _, Bytes};
 use sluice_durable_log::io::RealFiles;
 use sluice_durable_log::{AppendError, Item, Log, OpenError, Options, SyncMode, Writer};
 use sluice_wire::block::Frames;
-use sluice_wire::{Block, JournalId, ProducerId};
+use sluice_wire::{Block, BlockId, JournalId, ProducerId};
 
-use crate::block::{BlockId, Doubt, Queued};
+use crate::block::{Doubt, Queued};
 
 const VERSION: u8 = 1;
 const SEGMENT: u64 = 4 * 1024 * 1024;
@@ -101,7 +101,7 @@ impl Ring {
             record.taken_back.into_iter().for_each(|id| self.let_go(id));
         }
         for frame in Frames::new(record.frames) {
-            let block: Result<Block, _> = frame.and_then(sluice_wire::block::Frame::open);
+            let block: Result<Block, _> = frame.and_then(|frame| frame.open());
             let Ok(Ok(queued)) = block.map(|block| Queued::in_doubt(block, record.doubt)) else { return };
             self.hold(index, &queued);
             blocks.push(queued);

@@ -18,10 +18,9 @@ async fn confined(name: &str, script: impl FnOnce(&Stack) -> String) -> Stack {
 
 #[tokio::test]
 async fn a_full_state_directory_is_counted_and_shipping_goes_on() {
-    let stack = confined("full-state", |stack| {
-        format!("mount -t tmpfs -o size=64k tmpfs {}", stack.path("state").display())
-    })
-    .await;
+    let stack =
+        confined("full-state", |stack| format!("mount -t tmpfs -o size=64k tmpfs {}", stack.path("state").display()))
+            .await;
     let writer = write::Config { containers: 5, lines: Some(50_000), ..stack.writer() };
     let manifest = write::run(&writer).expect("written");
     let report = stack.check_files(&manifest, Tenants::single("main")).await.expect("read");

@@ -338,7 +338,7 @@ impl Frame {
     ///
     /// # Errors
     /// [`Reason::Version`], [`Reason::Checksum`], [`Reason::Header`], or [`Reason::BlockSize`].
-    pub fn open(self) -> Result<Block, Reason> {
+    pub fn open(&self) -> Result<Block, Reason> {
         let header = self.header()?;
         if self.payload.len() > limits::BLOCK_PAYLOAD || header.raw_len as usize > limits::BLOCK_RAW {
             return Err(Reason::BlockSize);
@@ -346,7 +346,7 @@ impl Frame {
         if crc32c::crc32c(&self.payload) != header.payload_crc {
             return Err(Reason::Checksum);
         }
-        Ok(Block { header, payload: self.payload })
+        Ok(Block { header, payload: self.payload.clone() })
     }
 
     /// The lane of a block whose header is sound, whatever its payload is: of one that cannot be opened

@@ -66,6 +66,15 @@ fn nibble(digit: u8) -> Result<u8, InvalidId> {
     }
 }
 
+/// What a block is called: never used twice (rules 1 and 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BlockId {
+    /// Whose number it is.
+    pub producer: ProducerId,
+    /// Rising.
+    pub number: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

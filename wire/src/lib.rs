@@ -23,5 +23,5 @@ pub mod verdict;
 mod id;
 
 pub use block::{Block, Category, Encoding, Header, Lane, Position, Stream};
-pub use id::{JournalId, ProducerId};
+pub use id::{BlockId, JournalId, ProducerId};
 pub use verdict::{Reason, Verdict};

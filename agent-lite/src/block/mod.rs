@@ -13,7 +13,7 @@ mod compress;
 mod queued;
 
 pub use compress::Compressor;
-pub use queued::{BlockId, Doubt, Queued};
+pub use queued::{Doubt, Queued};
 
 /// A lane, for as long as the agent runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

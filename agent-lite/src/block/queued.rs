@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 use sluice_wire::block::OverLimit;
-use sluice_wire::{Block, JournalId, ProducerId};
+use sluice_wire::{Block, BlockId, JournalId};
 
 /// A block in its lane's queue.
 #[derive(Debug, Clone)]
@@ -14,15 +14,6 @@ pub struct Queued {
     head: Bytes,
     doubt: Option<Doubt>,
     alone: bool,
-}
-
-/// What a block is called: never used twice (rules 1 and 2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BlockId {
-    /// Whose number it is.
-    pub producer: ProducerId,
-    /// Rising.
-    pub number: u64,
 }
 
 /// A journal may hold the block: only the same bytes under the same number may be sent again.

@@ -10,14 +10,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice_wire::{JournalId, Reason, Verdict};
+use sluice_wire::{BlockId, JournalId, Reason, Verdict};
 use tokio::task::JoinSet;
 
 use super::backoff::Backoff;
 use super::body::Chunks;
 use super::connection::{ConnectError, Connection, Endpoint, Reply};
 use super::dead_letters::DeadLetters;
-use crate::block::{BlockId, Doubt, LaneId, Lanes, Queued};
+use crate::block::{Doubt, LaneId, Lanes, Queued};
 use crate::checkpoint::{Numbers, Positions};
 use crate::metrics::Metrics;
 use crate::ring::Ring;

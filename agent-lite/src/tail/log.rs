@@ -4,24 +4,24 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use memchr::{memchr, memrchr};
 use sluice_wire::{Stream, time};
 
 use super::counts::Counts;
-use super::cut::whole_characters;
-use super::file::{Identity, LATE_BYTES, LogFile, LongLine, Opened};
+use super::file::{Identity, LATE_BYTES, LogFile, Opened};
 use super::{Key, Known, StartFrom};
 use crate::block::{LaneId, Lanes, MAX_CONTENT};
 use crate::discover::layout::Age;
 use crate::parse::cri;
 use crate::record::Line;
 
-/// How long the end of a container's last line may stay away before what there is goes as a line.
-const LAST_WORDS: Duration = Duration::from_secs(5);
-
 const STREAMS: [Stream; 3] = [Stream::Whole, Stream::Stdout, Stream::Stderr];
+
+mod join;
+
+use join::{LAST_WORDS, Partial};
 
 /// How lines are taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,19 +49,6 @@ pub(super) struct Log {
     /// Since when no whole line was found in it.
     idle_since: Option<Instant>,
     times: time::Parser,
-}
-
-/// The beginning of a line whose end has not been read.
-#[derive(Debug)]
-struct Partial {
-    content: Vec<u8>,
-    time: i64,
-    time_text: Vec<u8>,
-    /// Where its pieces end that are not covered yet, one for each file that has any.
-    ends: Vec<(u64, u64)>,
-    /// Records that were sent ahead because it is too long.
-    parts: u32,
-    since: Instant,
 }
 
 /// Where lines go.
@@ -336,151 +323,6 @@ impl Log {
         !too_old
     }
 
-    /// Adds a piece to its stream's partial line. What fits into no record goes ahead in parts.
-    fn append(&mut self, piece: &cri::Piece<'_>, output: &mut Output<'_>) {
-        let slot = &mut self.partials[piece.stream as usize];
-        let mut partial = slot.take().unwrap_or_else(|| Partial {
-            content: Vec::new(),
-            time: piece.time,
-            time_text: piece.time_text.to_vec(),
-            ends: Vec::new(),
-            parts: 0,
-            since: output.now,
-        });
-        let mut content = piece.content;
-        if !partial.content.is_empty() && partial.content.len() + content.len() > MAX_CONTENT {
-            // Cut where a piece ends, so that what was sent can be covered: a line that never ends must
-            // not hold its files.
-            let length = whole_characters(&partial.content, partial.content.len());
-            self.send_part(&mut partial, piece.stream, length, output);
-        }
-        while partial.content.len() + content.len() > MAX_CONTENT {
-            let room = whole_characters(content, MAX_CONTENT - partial.content.len());
-            partial.content.extend_from_slice(&content[..room]);
-            content = &content[room..];
-            let length = partial.content.len();
-            self.send_part(&mut partial, piece.stream, length, output);
-        }
-        partial.content.extend_from_slice(content);
-        self.partials[piece.stream as usize] = Some(partial);
-    }
-
-    /// Puts the first `length` bytes of a partial line into its block, and covers the pieces that have
-    /// ended. (Up to three bytes of a character may stay: a kill at this moment makes it a `U+FFFD`.)
-    fn send_part(&mut self, partial: &mut Partial, stream: Stream, length: usize, output: &mut Output<'_>) {
-        output.counts.long += u64::from(partial.parts == 0);
-        self.send_content(partial, stream, length, Some(partial.parts + 1), output);
-    }
-
-    fn send_content(
-        &mut self,
-        partial: &mut Partial,
-        stream: Stream,
-        length: usize,
-        part: Option<u32>,
-        output: &mut Output<'_>,
-    ) {
-        let record = Line {
-            time_text: &partial.time_text,
-            time: partial.time,
-            content: &partial.content[..length],
-            common: &self.common[stream as usize],
-            part,
-        };
-        partial.parts += output.lanes.push(self.lane, &record, output.now);
-        partial.content.drain(..length);
-        for (source, end) in partial.ends.drain(..) {
-            if let Some(file) = self.files.iter_mut().find(|file| file.source == source) {
-                output.lanes.cover(self.lane, source, stream, &mut file.progress[stream as usize], end);
-            }
-        }
-        output.lanes.cut_if_full(self.lane);
-    }
-
-    /// The piece that was appended last ends at `end`; if it was its line's last, the line is whole.
-    fn end_piece(&mut self, at: usize, stream: Stream, partial: bool, end: u64, output: &mut Output<'_>) {
-        let source = self.files[at].source;
-        if let Some(waiting) = &mut self.partials[stream as usize] {
-            match waiting.ends.last_mut() {
-                Some(last) if last.0 == source => last.1 = end,
-                _ => waiting.ends.push((source, end)),
-            }
-        }
-        if !partial {
-            self.complete(stream, output);
-        }
-    }
-
-    /// Puts a stream's partial line into its block, as it is, and covers all its pieces.
-    fn complete(&mut self, stream: Stream, output: &mut Output<'_>) {
-        let Some(mut partial) = self.partials[stream as usize].take() else { return };
-        let part = (partial.parts > 0).then_some(partial.parts + 1);
-        let length = partial.content.len();
-        self.send_content(&mut partial, stream, length, part, output);
-        output.counts.lines += 1;
-    }
-
-    /// A buffer full of one line, or of its middle. Gives the bytes consumed: whole characters. The line
-    /// is covered once its end is read; a restart in between sends its parts again.
-    fn take_long(&mut self, at: usize, filled: &[u8], reading: &mut Reading<'_>) -> usize {
-        let start = self.files[at].read;
-        let (long, content) = match self.files[at].long {
-            Some(long) => (long, filled),
-            None => self.begin_long(at, filled, start, reading),
-        };
-        self.files[at].long = Some(long);
-        match long {
-            LongLine::Taken { stream, time, partial } => {
-                let whole = whole_characters(content, content.len());
-                self.append_long(stream, time, partial, &content[..whole], &mut reading.output);
-                filled.len() - content.len() + whole
-            }
-            LongLine::Passed { torn } => {
-                reading.output.counts.torn_bytes += if torn { filled.len() as u64 } else { 0 };
-                filled.len()
-            }
-        }
-    }
-
-    /// What a line longer than the buffer is, and where in the buffer its content begins.
-    fn begin_long<'a>(
-        &mut self,
-        at: usize,
-        filled: &'a [u8],
-        start: u64,
-        reading: &mut Reading<'_>,
-    ) -> (LongLine, &'a [u8]) {
-        let torn_bytes = reading.output.counts.torn_bytes;
-        match self.parse(at, filled, start, reading) {
-            Some(piece) if self.is_wanted(at, &piece, start, reading) => {
-                let cri::Piece { stream, time, partial, content, .. } = piece;
-                (LongLine::Taken { stream, time, partial }, &filled[filled.len() - content.len()..])
-            }
-            Some(_) => (LongLine::Passed { torn: false }, filled),
-            None => {
-                // Counted with the rest of it.
-                reading.output.counts.torn_bytes = torn_bytes;
-                (LongLine::Passed { torn: true }, filled)
-            }
-        }
-    }
-
-    fn append_long(&mut self, stream: Stream, time: i64, partial: bool, content: &[u8], output: &mut Output<'_>) {
-        let mut time_text = Vec::with_capacity(30);
-        time::write(time, &mut time_text);
-        self.append(&cri::Piece { time_text: &time_text, time, stream, partial, content }, output);
-    }
-
-    fn end_long(&mut self, at: usize, long: LongLine, line: &[u8], end: u64, output: &mut Output<'_>) {
-        match long {
-            LongLine::Taken { stream, time, partial } => {
-                self.append_long(stream, time, partial, line, output);
-                self.end_piece(at, stream, partial, end, output);
-            }
-            LongLine::Passed { torn } => output.counts.torn_bytes += if torn { line.len() as u64 + 1 } else { 0 },
-        }
-    }
-
     fn say_unreadable(&mut self, at: usize, error: &io::Error, counts: &mut Counts) {
         let file = &mut self.files[at];
         // Once for each time that it begins: it is tried again at every pass.
@@ -544,17 +386,6 @@ impl Log {
             }
         }
         self.files[at].begin_anew(known);
-    }
-
-    /// A partial line of a container that has ended is a line (containerd writes the rest of a text
-    /// without newline with tag `P` and nothing after it).
-    fn flush_last_words(&mut self, output: &mut Output<'_>) {
-        for stream in STREAMS {
-            let waited = |partial: &Partial| output.now.saturating_duration_since(partial.since) > LAST_WORDS;
-            if self.partials[stream as usize].as_ref().is_some_and(waited) {
-                self.complete(stream, output);
-            }
-        }
     }
 
     /// No file is left.

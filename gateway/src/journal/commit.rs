@@ -224,7 +224,7 @@ impl Committer {
     fn fail_group(&mut self) {
         // The error was logged where it happened; asking for it makes the log go on. What failed before
         // anything of the group was written gives nothing up.
-        let first = self.writer.sync().map_or_else(|error| error.first, |next| next);
+        let first = self.writer.sync().unwrap_or_else(|error| error.first);
         self.undo_group(first);
     }
 

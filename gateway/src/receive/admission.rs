@@ -96,8 +96,8 @@ impl<'a, C: Clock + Clone> Request<'a, C> {
     }
 
     /// Looks at a block; gives the raw bytes that it decoded for that.
-    pub(super) fn admit(&mut self, frame: Frame) -> usize {
-        let block = match frame.clone().open() {
+    pub(super) fn admit(&mut self, frame: &Frame) -> usize {
+        let block = match frame.open() {
             Ok(block) => block,
             Err(reason) => {
                 let verdict = match reason {

@@ -124,7 +124,7 @@ where
         let mut request = Request::new(&admission, &self.producers, &identity, frames.len());
         let mut looked_at = 0;
         for frame in frames {
-            looked_at += request.admit(frame);
+            looked_at += request.admit(&frame);
             if looked_at > limits::BLOCK_RAW {
                 // Decoding runs here rather than in a pool of threads: a block is half a millisecond at
                 // most. Between them others may have the thread.
