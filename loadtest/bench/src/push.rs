@@ -99,7 +99,7 @@ impl PushSink {
         // The request's bytes are counted with its first block.
         let mut wire_bytes = body.len() as u64;
         Frames::new(body.clone())
-            .map(|frame| match frame.and_then(|frame| work.open(frame)) {
+            .map(|frame| match frame.and_then(|frame| work.open(&frame)) {
                 Ok(lines) => {
                     self.0.lines.take_lines(lines, std::mem::take(&mut wire_bytes), received_ns);
                     Verdict::Accepted
@@ -114,7 +114,7 @@ impl PushSink {
 }
 
 impl Work {
-    fn open(&mut self, frame: Frame) -> Result<&[u8], Reason> {
+    fn open(&mut self, frame: &Frame) -> Result<&[u8], Reason> {
         let block = frame.open()?;
         let header = &block.header;
         let raw = self.checker.decode(header.encoding, header.raw_len as usize, &block.payload)?;

@@ -41,7 +41,7 @@ impl Template {
     /// Fills a block with `records`.
     pub(super) fn fill(records: &mut Records, size: Size) -> Result<Self> {
         let first_time = records.next_ns();
-        let mut last_time = first_time;
+        let mut last_time;
         let mut raw = Vec::new();
         let (mut count, mut longest) = (0, 0);
         let mut compressed = Vec::new();
