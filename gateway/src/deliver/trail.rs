@@ -141,6 +141,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         let result = match self.subscription.save(&state).await {
             Ok(()) => {
                 self.dirty = false;
+                self.has_saved = true;
                 if let Some(log) = &mut self.batch_log {
                     log.settle(&self.decided);
                 }

@@ -102,6 +102,8 @@ pub(super) struct Worker<S, D> {
     /// One entry in half a second, with the time at which it was received.
     pub(super) ages: VecDeque<(Position, i64)>,
     pub(super) dirty: bool,
+    /// The destination's state is saved: nothing is delivered before.
+    pub(super) has_saved: bool,
     /// Decided batches whose decisions are not saved yet.
     pub(super) decided: Vec<BatchId>,
     pub(super) next_housekeeping: Instant,
@@ -148,8 +150,8 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
             undecided: 0,
             started: Instant::now(),
             ages: VecDeque::new(),
-            // The destination's state has to be there before anything is delivered.
             dirty: true,
+            has_saved: false,
             decided: Vec::new(),
             next_housekeeping: Instant::now(),
             reading_paused: None,
@@ -340,7 +342,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
     }
 
     fn start_sends(&mut self, now: Instant) {
-        if self.letters_blocked.is_some_and(|until| now < until) {
+        if !self.has_saved || self.letters_blocked.is_some_and(|until| now < until) {
             return;
         }
         let slots = self.terms.concurrency.max(1);
