@@ -3,12 +3,13 @@
 //! the destination can be asked how much of it arrived.
 //!
 //! A record is one byte of version, one of kind, then
-//! - formed (1): id, records, first and last time (8 bytes each), category, encoding (1 each), tenant
+//! - formed (1): the id of the journal's log (16 bytes), id, records, first and last time (8 bytes each), category, encoding (1 each), tenant
 //!   (2 bytes of length, text), number of members (4), and for each its partition (4) and index (8);
 //! - settled (2): ids (8 each). They are decided, and the cursor that says so is saved; or they were cut
 //!   into others.
 //!
-//! The last record of an id counts. All integers are little-endian.
+//! The last record of an id counts. Members are indexes, which mean nothing in another log: a batch of
+//! another one is set aside, unless all of its members lie in the parking log, which is as it was. All integers are little-endian.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
@@ -16,13 +17,13 @@ use std::sync::Arc;
 
 use sluice_durable_log::io::Files;
 use sluice_durable_log::{self as durable_log, Item, Options, Writer};
-use sluice_wire::{Category, Encoding};
+use sluice_wire::{Category, Encoding, JournalId};
 
 use super::batch::{Batch, BatchId, MAX_MEMBERS};
 use super::destination::Mode;
-use crate::journal::{Error, Position};
+use crate::journal::{Error, PARKED, Position};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const FORMED: u8 = 1;
 const SETTLED: u8 = 2;
 /// Bytes of a batch log; a record has a few kilobytes and lives for a minute.
@@ -32,18 +33,21 @@ const SEGMENT_BYTES: u64 = 4 << 20;
 /// The log of one destination.
 #[derive(Debug)]
 pub(super) struct BatchLog {
+    journal: JournalId,
     writer: Writer,
     /// Where the record of each unsettled batch is.
     places: HashMap<BatchId, u64>,
     /// The same the other way round: the log is needed from the lowest on.
     live: BTreeSet<u64>,
+    /// Batches of another journal that were found.
+    foreign: u64,
     bytes: Vec<u8>,
 }
 
 impl BatchLog {
-    /// Opens the log in `dir`; returns the batches that are not settled, in the order of their forming,
+    /// Opens the log in `dir`; returns the batches of `journal` that are not settled, in the order of their forming,
     /// without their entries.
-    pub(super) fn open(files: Arc<dyn Files>, dir: &Path) -> Result<(Self, Vec<Batch>), Error> {
+    pub(super) fn open(files: Arc<dyn Files>, dir: &Path, journal: JournalId) -> Result<(Self, Vec<Batch>), Error> {
         let options = Options {
             segment_bytes: SEGMENT_BYTES,
             max_bytes: MAX_BYTES,
@@ -52,7 +56,8 @@ impl BatchLog {
             ..Options::new(dir)
         };
         let (writer, log, _) = durable_log::open(files, options)?;
-        let mut this = Self { writer, places: HashMap::new(), live: BTreeSet::new(), bytes: Vec::new() };
+        let mut this =
+            Self { journal, writer, places: HashMap::new(), live: BTreeSet::new(), foreign: 0, bytes: Vec::new() };
         let mut unsettled = BTreeMap::new();
         let mut reader = log.reader(log.oldest());
         while let Some(item) = reader.next(&mut this.bytes)? {
@@ -64,11 +69,11 @@ impl BatchLog {
                 }
             };
             match decode(&this.bytes) {
-                Some(Record::Formed(batch)) => {
+                Some(Record::Formed(of, batch)) => {
                     if let Some(before) = this.note(batch.id, index) {
                         unsettled.remove(&before);
                     }
-                    unsettled.insert(index, *batch);
+                    unsettled.insert(index, (of, *batch));
                 }
                 Some(Record::Settled(ids)) => {
                     for place in ids.into_iter().filter_map(|id| this.forget(id)) {
@@ -78,14 +83,32 @@ impl BatchLog {
                 None => tracing::error!(index, dir = %dir.display(), "a record of a batch cannot be understood"),
             }
         }
-        Ok((this, unsettled.into_values().collect()))
+        let is_ours = |of: JournalId, batch: &Batch| {
+            of == journal || batch.members.iter().all(|member| member.partition == PARKED)
+        };
+        let mut ours = Vec::with_capacity(unsettled.len());
+        for (of, batch) in unsettled.into_values() {
+            if is_ours(of, &batch) {
+                ours.push(batch);
+                continue;
+            }
+            tracing::error!(batch = %batch.id, tenant = &*batch.tenant, records = batch.records, dir = %dir.display(), "a batch is of another journal and was set aside: nobody knows any more whether all of it was delivered");
+            this.forget(batch.id);
+            this.foreign += 1;
+        }
+        Ok((this, ours))
+    }
+
+    /// Batches of another journal that were set aside when this was opened.
+    pub(super) fn foreign(&self) -> u64 {
+        self.foreign
     }
 
     /// Records batches, durably; one sync for all.
     pub(super) fn record(&mut self, batches: &[&Batch]) -> Result<(), Error> {
         let mut noted = Vec::with_capacity(batches.len());
         for batch in batches {
-            encode(batch, &mut self.bytes);
+            encode(self.journal, batch, &mut self.bytes);
             let bytes = std::mem::take(&mut self.bytes);
             let result = self.append(&bytes);
             self.bytes = bytes;
@@ -145,13 +168,14 @@ impl BatchLog {
 }
 
 enum Record {
-    Formed(Box<Batch>),
+    Formed(JournalId, Box<Batch>),
     Settled(Vec<BatchId>),
 }
 
-fn encode(batch: &Batch, out: &mut Vec<u8>) {
+fn encode(journal: JournalId, batch: &Batch, out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(&[VERSION, FORMED]);
+    out.extend_from_slice(&journal.0);
     out.extend_from_slice(&batch.id.0.to_le_bytes());
     out.extend_from_slice(&batch.records.to_le_bytes());
     out.extend_from_slice(&batch.first_time.to_le_bytes());
@@ -179,6 +203,7 @@ fn decode(bytes: &[u8]) -> Option<Record> {
         }
         _ => return None,
     }
+    let journal = JournalId(at.take()?);
     let id = BatchId(u64::from_le_bytes(at.take()?));
     let records = u64::from_le_bytes(at.take()?);
     let first_time = i64::from_le_bytes(at.take()?);
@@ -197,7 +222,7 @@ fn decode(bytes: &[u8]) -> Option<Record> {
         members.push(Position { partition, index: u64::from_le_bytes(at.take()?) });
     }
     at.0.is_empty().then(|| {
-        Record::Formed(Box::new(Batch {
+        let batch = Batch {
             id,
             tenant,
             category,
@@ -215,7 +240,8 @@ fn decode(bytes: &[u8]) -> Option<Record> {
             letters: Vec::new(),
             rejected: 0,
             rejected_members: HashSet::new(),
-        }))
+        };
+        Record::Formed(journal, Box::new(batch))
     })
 }
 

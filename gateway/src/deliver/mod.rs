@@ -173,7 +173,9 @@ impl Part<'_> {
         let files: &Arc<dyn Files> = self.journal.files();
         let config = self.journal.config();
         let recorded = match destination.terms().trailing {
-            Trailing::Count(_) => Some(BatchLog::open(Arc::clone(files), &below("batches")).map_err(failed)?),
+            Trailing::Count(_) => {
+                Some(BatchLog::open(Arc::clone(files), &below("batches"), self.journal.id()).map_err(failed)?)
+            }
             Trailing::Wait(_) | Trailing::Final => None,
         };
         let letters =

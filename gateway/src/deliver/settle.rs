@@ -144,6 +144,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         }
         // Nothing of it is stored, so its id ends here; the record of that goes with those of the halves,
         // which are not sent before.
+        self.stale.remove(&batch.id);
         if let (Some(log), true) = (&mut self.batch_log, batch.recorded) {
             log.settle(&[batch.id]);
         }
@@ -178,6 +179,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         if batch.rejected > 0 {
             records("rejected", batch.rejected);
         }
+        self.stale.remove(&batch.id);
         if batch.recorded {
             self.decided.push(batch.id);
         }

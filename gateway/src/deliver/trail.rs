@@ -37,7 +37,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         }
     }
 
-    /// One query for each tenant that has batches to be counted.
+    /// One query for each tenant that has batches to be counted, as many at once as requests may be.
     pub(super) fn start_counts(&mut self) {
         if self.to_count.is_empty() {
             return;
@@ -57,6 +57,10 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         }
         self.to_count = later;
         for (tenant, batches) in by_tenant {
+            if self.counting.len() >= self.terms.concurrency.max(1) {
+                self.to_count.extend(batches);
+                continue;
+            }
             self.counted_tenants.insert(Arc::clone(&tenant));
             let destination = Rc::clone(&self.destination);
             let asked: Vec<Asked> = batches.iter().map(|(_, batch)| asked(batch)).collect();
@@ -137,6 +141,18 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
     /// Saves the cursor. Batches are settled only after that: as long as their members count as not
     /// decided, their ids must be found again.
     pub(super) async fn save(&mut self) {
+        // One that is being counted comes back, and is recorded by the next save.
+        let recorded = self.record_stale();
+        if recorded.is_err() || !self.stale.is_empty() {
+            let error = recorded.err();
+            tracing::warn!(
+                destination = &*self.setting.name,
+                error = error.as_ref().map(|error| error as &dyn std::error::Error),
+                "the cursor is not saved before batches that were parked are recorded; trying again"
+            );
+            self.setting.metrics.saves.with_label_values(&[&*self.setting.name, "failed"]).inc();
+            return;
+        }
         let state = self.destination.state();
         let result = match self.subscription.save(&state).await {
             Ok(()) => {

@@ -183,7 +183,8 @@ pub trait Subscription: Send + 'static {
 
     /// Copies entries to the destination's parking log, durably, and decides them as parked: the journal
     /// need not keep them any more. They come out of [`next_parked`](Self::next_parked) as entries of
-    /// partition [`PARKED`]. Stops where the parking log is full. Parked ones among `positions` are left.
+    /// partition [`PARKED`]. Stops where the parking log is full, or something fails after some were parked.
+    /// Parked ones among `positions` are left.
     ///
     /// # Errors
     /// None of them is parked.
