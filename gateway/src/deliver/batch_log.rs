@@ -11,12 +11,12 @@
 //! The last record of an id counts. Members are indexes, which mean nothing in another log: a batch of
 //! another one is set aside, unless all of its members lie in the parking log, which is as it was. All integers are little-endian.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use sluice_durable_log::io::Files;
-use sluice_durable_log::{self as durable_log, Item, Options, Writer};
+use sluice_durable_log::{self as durable_log, Item, Log, Options, Reader, Writer};
 use sluice_wire::{Category, Encoding, JournalId};
 
 use super::batch::{Batch, BatchId, MAX_MEMBERS};
@@ -29,19 +29,34 @@ const SETTLED: u8 = 2;
 /// Bytes of a batch log; a record has a few kilobytes and lives for a minute.
 const MAX_BYTES: u64 = 64 << 20;
 const SEGMENT_BYTES: u64 = 4 << 20;
+/// Above this the oldest records that live are written once more at the end, so that the log can let go of
+/// all that was settled behind them: a tenant that is held keeps its batch for days.
+const CARRY_ABOVE: u64 = MAX_BYTES / 2;
+/// Bytes carried at once, and one record.
+const CARRIED_AT_ONCE: usize = 1 << 20;
 
 /// The log of one destination.
 #[derive(Debug)]
 pub(super) struct BatchLog {
     journal: JournalId,
     writer: Writer,
+    log: Log,
+    reader: Reader,
     /// Where the record of each unsettled batch is.
     places: HashMap<BatchId, u64>,
     /// The same the other way round: the log is needed from the lowest on.
-    live: BTreeSet<u64>,
+    live: BTreeMap<u64, Live>,
+    /// Bytes of the records that live.
+    live_bytes: u64,
     /// Batches of another journal that were found.
     foreign: u64,
     bytes: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Live {
+    id: BatchId,
+    bytes: usize,
 }
 
 impl BatchLog {
@@ -50,17 +65,26 @@ impl BatchLog {
     pub(super) fn open(files: Arc<dyn Files>, dir: &Path, journal: JournalId) -> Result<(Self, Vec<Batch>), Error> {
         let options = Options {
             segment_bytes: SEGMENT_BYTES,
-            max_bytes: MAX_BYTES,
+            // Beside the bound, room to carry on records of a log that is full.
+            max_bytes: MAX_BYTES + 2 * SEGMENT_BYTES,
             max_record: 2 << 20,
             preallocate: false,
             ..Options::new(dir)
         };
         let (writer, log, _) = durable_log::open(files, options)?;
-        let mut this =
-            Self { journal, writer, places: HashMap::new(), live: BTreeSet::new(), foreign: 0, bytes: Vec::new() };
+        let mut this = Self {
+            journal,
+            writer,
+            reader: log.reader(log.oldest()),
+            log,
+            places: HashMap::new(),
+            live: BTreeMap::new(),
+            live_bytes: 0,
+            foreign: 0,
+            bytes: Vec::new(),
+        };
         let mut unsettled = BTreeMap::new();
-        let mut reader = log.reader(log.oldest());
-        while let Some(item) = reader.next(&mut this.bytes)? {
+        while let Some(item) = this.reader.next(&mut this.bytes)? {
             let index = match item {
                 Item::Record { index } => index,
                 Item::Damaged { first, next, .. } | Item::Released { first, next } => {
@@ -70,7 +94,7 @@ impl BatchLog {
             };
             match decode(&this.bytes) {
                 Some(Record::Formed(of, batch)) => {
-                    if let Some(before) = this.note(batch.id, index) {
+                    if let Some(before) = this.note(batch.id, index, this.bytes.len()) {
                         unsettled.remove(&before);
                     }
                     unsettled.insert(index, (of, *batch));
@@ -106,19 +130,57 @@ impl BatchLog {
 
     /// Records batches, durably; one sync for all.
     pub(super) fn record(&mut self, batches: &[&Batch]) -> Result<(), Error> {
+        if let Err(error) = self.carry() {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot write old records of batches anew");
+        }
         let mut noted = Vec::with_capacity(batches.len());
         for batch in batches {
             encode(self.journal, batch, &mut self.bytes);
-            let bytes = std::mem::take(&mut self.bytes);
-            let result = self.append(&bytes);
-            self.bytes = bytes;
-            noted.push((batch.id, result?));
+            noted.push((batch.id, self.append_buffer()?, self.bytes.len()));
         }
         self.sync()?;
-        for (id, index) in noted {
-            self.note(id, index);
+        for (id, index, bytes) in noted {
+            self.note(id, index, bytes);
         }
         Ok(())
+    }
+
+    /// Writes the oldest records that live once more, and lets go of what lay between them.
+    fn carry(&mut self) -> Result<(), Error> {
+        // Where most of it lives, writing it anew gains nothing.
+        if self.log.size_bytes() <= CARRY_ABOVE || self.live_bytes > CARRY_ABOVE / 2 {
+            return Ok(());
+        }
+        let mut carried = Vec::new();
+        let mut bytes = 0;
+        let oldest: Vec<(u64, BatchId)> = self.live.iter().map(|(index, live)| (*index, live.id)).collect();
+        for (index, id) in oldest {
+            if bytes >= CARRIED_AT_ONCE {
+                break;
+            }
+            match self.reader.read_at(index, &mut self.bytes)? {
+                Some(Item::Record { .. }) => {
+                    bytes += self.bytes.len();
+                    carried.push((id, self.append_buffer()?, self.bytes.len()));
+                }
+                // It would not be found after a restart either.
+                _ => {
+                    tracing::error!(batch = %id, "the record of a batch cannot be read any more");
+                    self.forget(id);
+                }
+            }
+        }
+        self.sync()?;
+        for (id, index, bytes) in carried {
+            self.note(id, index, bytes);
+        }
+        self.release();
+        Ok(())
+    }
+
+    fn release(&mut self) {
+        let needed = self.live.first_key_value().map_or(self.writer.next(), |(index, _)| *index);
+        self.writer.release(needed);
     }
 
     /// Notes that batches are settled. Durable with the next record: to find a settled batch again after
@@ -129,13 +191,12 @@ impl BatchLog {
         }
         let mut bytes = vec![VERSION, SETTLED];
         ids.iter().for_each(|id| bytes.extend_from_slice(&id.0.to_le_bytes()));
-        if self.append(&bytes).is_ok() {
-            for id in ids {
-                self.forget(*id);
-            }
-            let needed = self.live.first().copied().unwrap_or(self.writer.next());
-            self.writer.release(needed);
+        // A log that is full is the last that may keep what is settled.
+        let _ = self.append(&bytes);
+        for id in ids {
+            self.forget(*id);
         }
+        self.release();
     }
 
     /// Makes durable what was settled.
@@ -151,18 +212,25 @@ impl BatchLog {
         })
     }
 
-    fn note(&mut self, id: BatchId, index: u64) -> Option<u64> {
-        let before = self.places.insert(id, index);
-        if let Some(before) = before {
-            self.live.remove(&before);
-        }
-        self.live.insert(index);
+    fn append_buffer(&mut self) -> Result<u64, Error> {
+        let bytes = std::mem::take(&mut self.bytes);
+        let result = self.append(&bytes);
+        self.bytes = bytes;
+        result
+    }
+
+    fn note(&mut self, id: BatchId, index: u64, bytes: usize) -> Option<u64> {
+        let before = self.forget(id);
+        self.places.insert(id, index);
+        self.live.insert(index, Live { id, bytes });
+        self.live_bytes += bytes as u64;
         before
     }
 
     fn forget(&mut self, id: BatchId) -> Option<u64> {
         let place = self.places.remove(&id)?;
-        self.live.remove(&place);
+        let gone = self.live.remove(&place);
+        self.live_bytes -= gone.map_or(0, |live| live.bytes as u64);
         Some(place)
     }
 }
@@ -237,6 +305,7 @@ fn decode(bytes: &[u8]) -> Option<Record> {
             mode: Mode::Whole,
             failures: 0,
             stored: None,
+            short: None,
             letters: Vec::new(),
             rejected: 0,
             rejected_members: HashSet::new(),

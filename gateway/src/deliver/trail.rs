@@ -17,6 +17,8 @@ use crate::journal::Subscription;
 const TOGETHER: Duration = Duration::from_secs(2);
 /// Batches in one query.
 const MAX_ASKED: usize = 256;
+/// After so many rounds of sending, an answer, and a count that has not changed, what is missing is given up.
+const VAIN_ROUNDS: u32 = 2;
 
 impl<S: Subscription, D: Destination> Worker<S, D> {
     /// Lets a batch trail until `until`, or a little longer.
@@ -122,7 +124,17 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
             }
             return;
         }
+        let mut short = batch.short;
+        if then == Then::Decide {
+            // What was answered and is not there was dropped, or lost; what is dropped once is dropped again.
+            let same = short.filter(|(before, _)| *before == count);
+            short = Some((count, same.map_or(0, |(_, rounds)| rounds + 1)));
+        }
         let mode = match count {
+            _ if short.is_some_and(|(before, rounds)| before == count && rounds >= VAIN_ROUNDS) => {
+                tracing::error!(destination = name[0], batch = %batch.id, tenant = &*batch.tenant, expected, count, "the store answers for records and does not keep them; they become dead letters");
+                Mode::GiveUp
+            }
             0 => {
                 metrics.resent.with_label_values(&name).inc();
                 Mode::Whole
@@ -132,10 +144,10 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
                 Mode::Missing
             }
         };
-        if then == Then::Decide {
+        if then == Then::Decide && mode != Mode::GiveUp {
             tracing::warn!(destination = name[0], batch = %batch.id, tenant = &*batch.tenant, expected, count, "the store has lost records that it had answered for; sending them again");
         }
-        self.queue.push_back(Batch { mode, stored: None, ..batch });
+        self.queue.push_back(Batch { mode, stored: None, short, ..batch });
     }
 
     /// Saves the cursor. Batches are settled only after that: as long as their members count as not

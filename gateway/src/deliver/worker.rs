@@ -3,7 +3,7 @@
 //! What becomes of an answer is in `settle`, of batches that trail in `trail`, of tenants that do not
 //! get through in `park`.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -71,8 +71,8 @@ pub(super) struct Worker<S, D> {
     /// Where batches are recorded, if the destination can be asked about them.
     pub(super) batch_log: Option<BatchLog>,
     pub(super) letters: DeadLetters,
-    /// No letter could be written: nothing goes out before this.
-    pub(super) letters_blocked: Option<Instant>,
+    /// Tenants of which a letter could not be written: nothing of theirs goes out before this.
+    pub(super) letters_blocked: HashMap<Arc<str>, Instant>,
     pub(super) gather: Gather,
     pub(super) queue: VecDeque<Batch>,
     in_flight: FuturesUnordered<Local<Sent>>,
@@ -133,7 +133,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
             terms,
             batch_log,
             letters,
-            letters_blocked: None,
+            letters_blocked: HashMap::new(),
             queue: VecDeque::new(),
             in_flight: FuturesUnordered::new(),
             counting: FuturesUnordered::new(),
@@ -348,7 +348,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
     }
 
     fn start_sends(&mut self, now: Instant) {
-        if !self.has_saved || self.letters_blocked.is_some_and(|until| now < until) {
+        if !self.has_saved {
             return;
         }
         let slots = self.terms.concurrency.max(1);
@@ -361,7 +361,9 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
             let is_idle = self.in_flight.is_empty() && starting.is_empty();
             let may_load = self.loaded < MAX_LOADED || is_idle;
             let next = self.queue.iter().position(|batch| {
-                (may_load || !batch.entries.is_empty()) && self.tenants.may_send(&batch.tenant, slots)
+                (may_load || !batch.entries.is_empty())
+                    && self.letters_blocked.get(&batch.tenant).is_none_or(|until| now >= *until)
+                    && self.tenants.may_send(&batch.tenant, slots)
             });
             let Some(mut batch) = next.and_then(|at| self.queue.remove(at)) else { break };
             if batch.entries.is_empty() {

@@ -191,7 +191,8 @@ pub trait Subscription: Send + 'static {
     fn park(&mut self, positions: &[Position]) -> Result<Parked, Error>;
 
     /// The next parked entry that is not decided and was not handed out since the last
-    /// [`rewind_parked`](Self::rewind_parked); does not wait.
+    /// [`rewind_parked`](Self::rewind_parked); does not wait. `None` as well while the decisions on parked
+    /// entries are scattered over too many ranges: the oldest have to be decided first.
     ///
     /// # Errors
     /// Where the parking log cannot be read at present.

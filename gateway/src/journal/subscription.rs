@@ -200,7 +200,7 @@ impl EmbeddedSubscription {
 
 impl Subscription for EmbeddedSubscription {
     async fn next(&mut self) -> Result<Event, Error> {
-        if self.cursor.journal.ranges() + self.cursor.parked.ranges() >= MAX_RANGES {
+        if self.cursor.journal.ranges() >= MAX_RANGES {
             // Too scattered: the oldest entries have to be decided first.
             std::future::pending::<()>().await;
         }
@@ -320,6 +320,9 @@ impl Subscription for EmbeddedSubscription {
     }
 
     fn next_parked(&mut self) -> Result<Option<Event>, Error> {
+        if self.cursor.parked.ranges() >= MAX_RANGES {
+            return Ok(None);
+        }
         let Some(parking) = &mut self.parking else { return Ok(None) };
         Ok(match parking.next(&self.cursor.parked, &mut self.buffer)? {
             None => None,

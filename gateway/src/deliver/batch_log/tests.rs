@@ -80,6 +80,27 @@ fn the_log_does_not_grow_with_the_number_of_batches() {
     assert!(bytes < 16 << 20, "{bytes}");
 }
 
+/// The batch of a tenant that is held lives for days, while others come and go.
+#[test]
+fn a_batch_that_is_not_settled_does_not_keep_the_log_of_all_others() {
+    let files = Arc::new(FaultyFiles::new());
+    let (mut log, _) = open(&files);
+    let held = [batch(0, 3), batch(3, 1)];
+    log.record(&held.iter().collect::<Vec<_>>()).unwrap();
+    for round in 0..800 {
+        let large = Batch { members: vec![Position { partition: 0, index: round }; 10_000], ..batch(round, 1) };
+        log.record(&[&large]).unwrap();
+        log.settle(&[large.id]);
+    }
+    log.sync().unwrap();
+    files.crash(3);
+    drop(log);
+    let bytes: usize = files.paths().iter().filter_map(|path| files.contents(path)).map(|bytes| bytes.len()).sum();
+    assert!(bytes < 48 << 20, "{bytes}");
+    let (_, found) = open(&files);
+    assert_eq!(found.iter().map(fields).collect::<Vec<_>>(), held.iter().map(fields).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_record_that_failed_can_be_written_again() {
     let files = Arc::new(FaultyFiles::new());

@@ -104,3 +104,31 @@ async fn a_parking_log_that_cannot_be_listed_is_no_empty_one() {
     std::fs::write(directory.path().join("parking/logs"), "").unwrap();
     assert!(journal.subscribe("logs").is_err());
 }
+
+/// Of two tenants that were parked one gets through: what is decided is every other entry, for as long as the
+/// second is held. The journal is read all the same.
+#[tokio::test]
+async fn parked_entries_that_are_decided_here_and_there_do_not_stop_the_journal() {
+    let mut rig = Rig::new();
+    rig.config.max_bytes = 64 << 20;
+    let journal = rig.open();
+    let mut subscription = journal.subscribe("logs").unwrap();
+    let count = 2 * 16_500;
+    for first in (0..count).step_by(1000) {
+        append(&journal, (first + 1..=first + 1000).map(|number| entry("a", number)).collect()).await;
+    }
+    let all: Vec<_> = (0..count).map(|index| Position { partition: 0, index }).collect();
+    assert_eq!(subscription.park(&all).unwrap().moved.len() as u64, count);
+    let mut handed_out = 0;
+    while let Some(event) = subscription.next_parked().unwrap() {
+        let Event::Entry(position, _) = event else { panic!("{event:?}") };
+        if position.index % 2 == 1 {
+            subscription.decide(position, Outcome::Delivered);
+        }
+        handed_out += 1;
+    }
+    assert!(handed_out < count, "the cursor would grow without a bound");
+    append(&journal, vec![entry("a", count + 1)]).await;
+    let next = tokio::time::timeout(Duration::from_secs(10), subscription.next()).await;
+    assert!(matches!(next, Ok(Ok(Event::Entry(position, _))) if position.index == count), "{next:?}");
+}

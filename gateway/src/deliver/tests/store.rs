@@ -31,6 +31,8 @@ struct Shelf {
     script: VecDeque<Do>,
     /// What a tenant's requests meet, whatever the script says.
     tenants: BTreeMap<String, Do>,
+    /// Texts that are answered for and dropped.
+    dropped: Vec<String>,
     /// Texts that are refused, with all that comes in the same request (a 400).
     poison: Option<String>,
     cannot_count: bool,
@@ -89,6 +91,16 @@ impl Destination for Store {
         }
         let what = what.unwrap_or(Do::Store);
         let rows = shelf.rows.entry((batch.tenant.to_string(), batch.id)).or_default();
+        if mode == Mode::GiveUp {
+            texts.retain(|text| !rows.contains(text));
+            let reason = crate::deliver::destination::RejectReason::NotKept;
+            let reject = |text: &String| {
+                let line = Bytes::from(format!("{{\"_msg\":\"{text}\"}}"));
+                crate::deliver::destination::Rejected { position: batch.members[0], reason, line }
+            };
+            let rejected: Vec<_> = texts.iter().map(reject).collect();
+            return Outcome::Delivered(Receipt { stored: rows.len() as u64, rejected });
+        }
         if mode == Mode::Missing {
             for row in rows.iter() {
                 texts.remove(texts.iter().position(|text| text == row).expect("it was sent"));
@@ -98,7 +110,7 @@ impl Destination for Store {
             texts.truncate(texts.len() / 2);
         }
         if matches!(what, Do::Store | Do::StoreHalf | Do::StoreUnknown) {
-            rows.extend(texts);
+            rows.extend(texts.into_iter().filter(|text| !shelf.dropped.contains(text)));
         }
         match what {
             Do::Store | Do::StoreHalf => {
@@ -677,4 +689,69 @@ async fn members_that_are_gone_are_booked_once() {
         assert_eq!(rig.metric("entries_total{destination=\"logs\",outcome=\"lost\"}"), gone, "skip {skip}");
         rig.books_balance();
     }
+}
+
+/// As VictoriaLogs does with what is older than its retention, where the configuration says otherwise.
+#[tokio::test(start_paused = true)]
+async fn what_the_store_answers_for_and_drops_becomes_dead_letters() {
+    for all in [false, true] {
+        let (rig, store) = (Rig::new(), Store::default());
+        let dropped = if all { expected("a", 1..=10) } else { vec!["a 3".into(), "a 7".into()] };
+        store.0.borrow_mut().dropped.clone_from(&dropped);
+        let journal = rig.open();
+        append(&journal, (1..=10).map(|number| entry("a", number)).collect()).await;
+        rig.run(&journal, |_| store.clone(), all_decided(&rig)).await;
+        let mut kept = expected("a", 1..=10);
+        kept.retain(|text| !dropped.contains(text));
+        assert_eq!(store.0.borrow().texts("a"), kept);
+        let not_kept = rig.metric("dead_letters_total{destination=\"logs\",reason=\"not-kept\"}");
+        assert_eq!(not_kept, dropped.len() as u64);
+        assert!(store.0.borrow().requests.len() <= 4);
+    }
+}
+
+/// Losing it again and again is not dropping it, as long as something changes in between.
+#[tokio::test(start_paused = true)]
+async fn what_the_store_loses_twice_is_sent_a_third_time() {
+    let (rig, store) = (Rig::new(), Store::default());
+    let journal = rig.open();
+    append(&journal, (1..=10).map(|number| entry("a", number)).collect()).await;
+    rig.run(&journal, |_| store.clone(), async {
+        for requests in 1..=2 {
+            until("it is sent", || store.0.borrow().requests.len() == requests).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            store.0.borrow_mut().rows.clear();
+        }
+        all_decided(&rig).await;
+    })
+    .await;
+    assert_eq!(store.0.borrow().texts("a"), expected("a", 1..=10));
+    assert_eq!(rig.metric("dead_letters_total{destination=\"logs\",reason=\"not-kept\"}"), 0);
+}
+
+/// There is no room for the letters of one tenant: the others go on.
+#[tokio::test(start_paused = true)]
+async fn letters_that_cannot_be_kept_stop_their_own_tenant_only() {
+    let (rig, store) = (Rig::new(), Store::default());
+    store.0.borrow_mut().poison = Some("bad".into());
+    // As much as there may be.
+    rig.files.create_dir("/journal/dead-letters/logs".as_ref()).unwrap();
+    rig.files.replace("/journal/dead-letters/logs/00000000.jsonl".as_ref(), &vec![b'x'; 1 << 20]);
+    let journal = rig.open();
+    rig.run(&journal, |_| store.clone(), async {
+        append(&journal, vec![entry_of("rejected", 1, &["bad"])]).await;
+        until("it is held", || rig.metric("held{destination=\"logs\",tenant=\"rejected\"}") == 1).await;
+        // Its time is over: now its letters are tried again every few seconds.
+        tokio::time::sleep(DURABLE_AFTER + Duration::from_secs(10)).await;
+        append(&journal, vec![entry("free", 1), entry("rejected", 2)]).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(store.0.borrow().texts("free").len(), 1, "the others go on");
+        rig.files.remove("/journal/dead-letters/logs/00000000.jsonl".as_ref());
+        all_decided(&rig).await;
+        until("nothing is parked", || rig.metric("parked_entries{destination=\"logs\"}") == 0).await;
+    })
+    .await;
+    assert_eq!(store.0.borrow().texts("rejected"), ["rejected 2"]);
+    assert_eq!(rig.metric("dead_letters_total{destination=\"logs\",reason=\"refused\"}"), 1);
+    rig.books_balance();
 }
