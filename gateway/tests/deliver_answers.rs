@@ -39,6 +39,8 @@ struct Shelf {
     most_lines: Option<usize>,
     /// A request with this text in it: 400.
     poison: Option<&'static str>,
+    /// Every request: 400. A port for TLS does so, and a proxy that is set up wrongly.
+    refuses_all: bool,
     /// Lines by batch id.
     rows: BTreeMap<String, Vec<String>>,
     /// Statuses as they were answered, and the times at which requests came.
@@ -77,6 +79,9 @@ async fn insert(State(store): State<Store>, RawQuery(query): RawQuery, headers: 
             what = Do::Answer(413);
         }
         if shelf.poison.is_some_and(|poison| lines.iter().any(|line| line.contains(poison))) {
+            what = Do::Answer(400);
+        }
+        if shelf.refuses_all {
             what = Do::Answer(400);
         }
         shelf.inserts.push((what, std::time::Instant::now()));
@@ -188,4 +193,48 @@ async fn nobody_listening_is_waited_for() {
     assert_eq!(rig.metric("lag_entries"), 3);
     assert!(deliverers.health()[0].failing[0].1.contains("onnect"), "{:?}", deliverers.health());
     assert!(deliverers.shutdown(Duration::from_millis(500)).await);
+}
+
+/// No line is at fault if none is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_refuses_everything_makes_no_dead_letters() {
+    join_all([false, true].map(async |was_well| {
+        let (address, store) = start().await;
+        let rig = Rig::new(victorialogs(&format!("http://{address}"), Duration::from_secs(1)));
+        let journal = rig.open();
+        let deliverers = rig.start(&journal);
+        if was_well {
+            rig.append(&journal, "team-a", 1..=10).await;
+            eventually("the first are decided", || rig.is_done(10)).await;
+        }
+        store.lock().unwrap().refuses_all = true;
+        let first = if was_well { 11 } else { 1 };
+        rig.append(&journal, "team-a", first..=20).await;
+        let is_said = || deliverers.health()[0].failing.iter().any(|failing| failing.1.contains("check the URL"));
+        eventually("it is held, and why", is_said).await;
+        assert_eq!(rig.metric("held"), 1);
+        assert_eq!(rig.metric("dead_letters_total"), 0);
+        store.lock().unwrap().refuses_all = false;
+        eventually("all is decided", || rig.is_done(20)).await;
+        assert_eq!(texts(&store), Rig::texts("team-a", 1..=20));
+        assert_eq!(rig.metric("dead_letters_total"), 0);
+        rig.books_balance();
+        assert!(deliverers.shutdown(Duration::from_secs(5)).await);
+    }))
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_comes_alone_and_is_refused_is_a_dead_letter_where_others_were_taken() {
+    let (address, store) = start().await;
+    let rig = Rig::new(victorialogs(&format!("http://{address}"), Duration::from_secs(1)));
+    let journal = rig.open();
+    let deliverers = rig.start(&journal);
+    rig.append(&journal, "team-a", 1..=1).await;
+    eventually("the first is decided", || rig.is_done(1)).await;
+    store.lock().unwrap().poison = Some("team-a 00002");
+    rig.append(&journal, "team-a", 2..=2).await;
+    eventually("it is decided", || rig.is_done(2)).await;
+    assert_eq!(rig.metric("dead_letters_total"), 1);
+    assert!(deliverers.shutdown(Duration::from_secs(5)).await);
 }

@@ -51,6 +51,9 @@ pub(super) struct Batch {
     pub(super) failures: u32,
     /// Records that the destination was last said to have.
     pub(super) stored: Option<u64>,
+    /// What the destination had of it when it was last counted after an answer, too little, and how often
+    /// in a row it was the same.
+    pub(super) short: Option<(u64, u32)>,
     /// Dead letters that are not written yet.
     pub(super) letters: Vec<Letter>,
     /// Records that were rejected.
@@ -80,6 +83,7 @@ impl Batch {
             mode: Mode::Whole,
             failures: 0,
             stored: None,
+            short: None,
             letters: Vec::new(),
             rejected: 0,
             rejected_members: HashSet::new(),
@@ -94,6 +98,7 @@ impl Batch {
             mode: before.mode,
             failures: before.failures,
             stored: before.stored,
+            short: before.short,
             ..self
         }
     }

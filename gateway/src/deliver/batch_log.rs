@@ -3,59 +3,88 @@
 //! the destination can be asked how much of it arrived.
 //!
 //! A record is one byte of version, one of kind, then
-//! - formed (1): id, records, first and last time (8 bytes each), category, encoding (1 each), tenant
+//! - formed (1): the id of the journal's log (16 bytes), id, records, first and last time (8 bytes each), category, encoding (1 each), tenant
 //!   (2 bytes of length, text), number of members (4), and for each its partition (4) and index (8);
 //! - settled (2): ids (8 each). They are decided, and the cursor that says so is saved; or they were cut
 //!   into others.
 //!
-//! The last record of an id counts. All integers are little-endian.
+//! The last record of an id counts. Members are indexes, which mean nothing in another log: a batch of
+//! another one is set aside, unless all of its members lie in the parking log, which is as it was. All integers are little-endian.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use sluice_durable_log::io::Files;
-use sluice_durable_log::{self as durable_log, Item, Options, Writer};
-use sluice_wire::{Category, Encoding};
+use sluice_durable_log::{self as durable_log, Item, Log, Options, Reader, Writer};
+use sluice_wire::{Category, Encoding, JournalId};
 
 use super::batch::{Batch, BatchId, MAX_MEMBERS};
 use super::destination::Mode;
-use crate::journal::{Error, Position};
+use crate::journal::{Error, PARKED, Position};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const FORMED: u8 = 1;
 const SETTLED: u8 = 2;
 /// Bytes of a batch log; a record has a few kilobytes and lives for a minute.
 const MAX_BYTES: u64 = 64 << 20;
 const SEGMENT_BYTES: u64 = 4 << 20;
+/// Above this the oldest records that live are written once more at the end, so that the log can let go of
+/// all that was settled behind them: a tenant that is held keeps its batch for days.
+const CARRY_ABOVE: u64 = MAX_BYTES / 2;
+/// Bytes carried at once, and one record.
+const CARRIED_AT_ONCE: usize = 1 << 20;
 
 /// The log of one destination.
 #[derive(Debug)]
 pub(super) struct BatchLog {
+    journal: JournalId,
     writer: Writer,
+    log: Log,
+    reader: Reader,
     /// Where the record of each unsettled batch is.
     places: HashMap<BatchId, u64>,
     /// The same the other way round: the log is needed from the lowest on.
-    live: BTreeSet<u64>,
+    live: BTreeMap<u64, Live>,
+    /// Bytes of the records that live.
+    live_bytes: u64,
+    /// Batches of another journal that were found.
+    foreign: u64,
     bytes: Vec<u8>,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Live {
+    id: BatchId,
+    bytes: usize,
+}
+
 impl BatchLog {
-    /// Opens the log in `dir`; returns the batches that are not settled, in the order of their forming,
+    /// Opens the log in `dir`; returns the batches of `journal` that are not settled, in the order of their forming,
     /// without their entries.
-    pub(super) fn open(files: Arc<dyn Files>, dir: &Path) -> Result<(Self, Vec<Batch>), Error> {
+    pub(super) fn open(files: Arc<dyn Files>, dir: &Path, journal: JournalId) -> Result<(Self, Vec<Batch>), Error> {
         let options = Options {
             segment_bytes: SEGMENT_BYTES,
-            max_bytes: MAX_BYTES,
+            // Beside the bound, room to carry on records of a log that is full.
+            max_bytes: MAX_BYTES + 2 * SEGMENT_BYTES,
             max_record: 2 << 20,
             preallocate: false,
             ..Options::new(dir)
         };
         let (writer, log, _) = durable_log::open(files, options)?;
-        let mut this = Self { writer, places: HashMap::new(), live: BTreeSet::new(), bytes: Vec::new() };
+        let mut this = Self {
+            journal,
+            writer,
+            reader: log.reader(log.oldest()),
+            log,
+            places: HashMap::new(),
+            live: BTreeMap::new(),
+            live_bytes: 0,
+            foreign: 0,
+            bytes: Vec::new(),
+        };
         let mut unsettled = BTreeMap::new();
-        let mut reader = log.reader(log.oldest());
-        while let Some(item) = reader.next(&mut this.bytes)? {
+        while let Some(item) = this.reader.next(&mut this.bytes)? {
             let index = match item {
                 Item::Record { index } => index,
                 Item::Damaged { first, next, .. } | Item::Released { first, next } => {
@@ -64,11 +93,11 @@ impl BatchLog {
                 }
             };
             match decode(&this.bytes) {
-                Some(Record::Formed(batch)) => {
-                    if let Some(before) = this.note(batch.id, index) {
+                Some(Record::Formed(of, batch)) => {
+                    if let Some(before) = this.note(batch.id, index, this.bytes.len()) {
                         unsettled.remove(&before);
                     }
-                    unsettled.insert(index, *batch);
+                    unsettled.insert(index, (of, *batch));
                 }
                 Some(Record::Settled(ids)) => {
                     for place in ids.into_iter().filter_map(|id| this.forget(id)) {
@@ -78,24 +107,80 @@ impl BatchLog {
                 None => tracing::error!(index, dir = %dir.display(), "a record of a batch cannot be understood"),
             }
         }
-        Ok((this, unsettled.into_values().collect()))
+        let is_ours = |of: JournalId, batch: &Batch| {
+            of == journal || batch.members.iter().all(|member| member.partition == PARKED)
+        };
+        let mut ours = Vec::with_capacity(unsettled.len());
+        for (of, batch) in unsettled.into_values() {
+            if is_ours(of, &batch) {
+                ours.push(batch);
+                continue;
+            }
+            tracing::error!(batch = %batch.id, tenant = &*batch.tenant, records = batch.records, dir = %dir.display(), "a batch is of another journal and was set aside: nobody knows any more whether all of it was delivered");
+            this.forget(batch.id);
+            this.foreign += 1;
+        }
+        Ok((this, ours))
+    }
+
+    /// Batches of another journal that were set aside when this was opened.
+    pub(super) fn foreign(&self) -> u64 {
+        self.foreign
     }
 
     /// Records batches, durably; one sync for all.
     pub(super) fn record(&mut self, batches: &[&Batch]) -> Result<(), Error> {
+        if let Err(error) = self.carry() {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot write old records of batches anew");
+        }
         let mut noted = Vec::with_capacity(batches.len());
         for batch in batches {
-            encode(batch, &mut self.bytes);
-            let bytes = std::mem::take(&mut self.bytes);
-            let result = self.append(&bytes);
-            self.bytes = bytes;
-            noted.push((batch.id, result?));
+            encode(self.journal, batch, &mut self.bytes);
+            noted.push((batch.id, self.append_buffer()?, self.bytes.len()));
         }
         self.sync()?;
-        for (id, index) in noted {
-            self.note(id, index);
+        for (id, index, bytes) in noted {
+            self.note(id, index, bytes);
         }
         Ok(())
+    }
+
+    /// Writes the oldest records that live once more, and lets go of what lay between them.
+    fn carry(&mut self) -> Result<(), Error> {
+        // Where most of it lives, writing it anew gains nothing.
+        if self.log.size_bytes() <= CARRY_ABOVE || self.live_bytes > CARRY_ABOVE / 2 {
+            return Ok(());
+        }
+        let mut carried = Vec::new();
+        let mut bytes = 0;
+        let oldest: Vec<(u64, BatchId)> = self.live.iter().map(|(index, live)| (*index, live.id)).collect();
+        for (index, id) in oldest {
+            if bytes >= CARRIED_AT_ONCE {
+                break;
+            }
+            match self.reader.read_at(index, &mut self.bytes)? {
+                Some(Item::Record { .. }) => {
+                    bytes += self.bytes.len();
+                    carried.push((id, self.append_buffer()?, self.bytes.len()));
+                }
+                // It would not be found after a restart either.
+                _ => {
+                    tracing::error!(batch = %id, "the record of a batch cannot be read any more");
+                    self.forget(id);
+                }
+            }
+        }
+        self.sync()?;
+        for (id, index, bytes) in carried {
+            self.note(id, index, bytes);
+        }
+        self.release();
+        Ok(())
+    }
+
+    fn release(&mut self) {
+        let needed = self.live.first_key_value().map_or(self.writer.next(), |(index, _)| *index);
+        self.writer.release(needed);
     }
 
     /// Notes that batches are settled. Durable with the next record: to find a settled batch again after
@@ -106,13 +191,12 @@ impl BatchLog {
         }
         let mut bytes = vec![VERSION, SETTLED];
         ids.iter().for_each(|id| bytes.extend_from_slice(&id.0.to_le_bytes()));
-        if self.append(&bytes).is_ok() {
-            for id in ids {
-                self.forget(*id);
-            }
-            let needed = self.live.first().copied().unwrap_or(self.writer.next());
-            self.writer.release(needed);
+        // A log that is full is the last that may keep what is settled.
+        let _ = self.append(&bytes);
+        for id in ids {
+            self.forget(*id);
         }
+        self.release();
     }
 
     /// Makes durable what was settled.
@@ -128,30 +212,38 @@ impl BatchLog {
         })
     }
 
-    fn note(&mut self, id: BatchId, index: u64) -> Option<u64> {
-        let before = self.places.insert(id, index);
-        if let Some(before) = before {
-            self.live.remove(&before);
-        }
-        self.live.insert(index);
+    fn append_buffer(&mut self) -> Result<u64, Error> {
+        let bytes = std::mem::take(&mut self.bytes);
+        let result = self.append(&bytes);
+        self.bytes = bytes;
+        result
+    }
+
+    fn note(&mut self, id: BatchId, index: u64, bytes: usize) -> Option<u64> {
+        let before = self.forget(id);
+        self.places.insert(id, index);
+        self.live.insert(index, Live { id, bytes });
+        self.live_bytes += bytes as u64;
         before
     }
 
     fn forget(&mut self, id: BatchId) -> Option<u64> {
         let place = self.places.remove(&id)?;
-        self.live.remove(&place);
+        let gone = self.live.remove(&place);
+        self.live_bytes -= gone.map_or(0, |live| live.bytes as u64);
         Some(place)
     }
 }
 
 enum Record {
-    Formed(Box<Batch>),
+    Formed(JournalId, Box<Batch>),
     Settled(Vec<BatchId>),
 }
 
-fn encode(batch: &Batch, out: &mut Vec<u8>) {
+fn encode(journal: JournalId, batch: &Batch, out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(&[VERSION, FORMED]);
+    out.extend_from_slice(&journal.0);
     out.extend_from_slice(&batch.id.0.to_le_bytes());
     out.extend_from_slice(&batch.records.to_le_bytes());
     out.extend_from_slice(&batch.first_time.to_le_bytes());
@@ -179,6 +271,7 @@ fn decode(bytes: &[u8]) -> Option<Record> {
         }
         _ => return None,
     }
+    let journal = JournalId(at.take()?);
     let id = BatchId(u64::from_le_bytes(at.take()?));
     let records = u64::from_le_bytes(at.take()?);
     let first_time = i64::from_le_bytes(at.take()?);
@@ -197,7 +290,7 @@ fn decode(bytes: &[u8]) -> Option<Record> {
         members.push(Position { partition, index: u64::from_le_bytes(at.take()?) });
     }
     at.0.is_empty().then(|| {
-        Record::Formed(Box::new(Batch {
+        let batch = Batch {
             id,
             tenant,
             category,
@@ -212,10 +305,12 @@ fn decode(bytes: &[u8]) -> Option<Record> {
             mode: Mode::Whole,
             failures: 0,
             stored: None,
+            short: None,
             letters: Vec::new(),
             rejected: 0,
             rejected_members: HashSet::new(),
-        }))
+        };
+        Record::Formed(journal, Box::new(batch))
     })
 }
 

@@ -18,6 +18,8 @@ use crate::journal::{Entry, Error};
 
 /// A file is closed at this size, bytes.
 const FILE_BYTES: u64 = 64 << 20;
+/// Bytes written at once: what does not fit as a whole is kept as far as it does.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// One dead letter: a line of the file, and its reason for the metric.
 #[derive(Debug)]
@@ -129,17 +131,33 @@ impl DeadLetters {
         self.max_bytes
     }
 
-    /// Writes letters, durably.
-    ///
-    /// # Errors
-    /// None of them counts as written.
-    pub(super) fn append(&mut self, letters: &[Letter]) -> Result<(), NotWritten> {
-        let lines: Vec<u8> = letters.iter().flat_map(|letter| letter.line.iter().copied()).collect();
-        if self.bytes + lines.len() as u64 > self.max_bytes {
+    /// Writes letters, durably, piece by piece; returns how many were written, and why the others were not.
+    pub(super) fn append(&mut self, letters: &[Letter]) -> (usize, Result<(), NotWritten>) {
+        let mut written = 0;
+        while written < letters.len() {
+            let mut piece = Vec::new();
+            let mut next = written;
+            while let Some(letter) = letters.get(next)
+                && (piece.is_empty() || piece.len() + letter.line.len() <= PIECE_BYTES)
+            {
+                piece.extend_from_slice(&letter.line);
+                next += 1;
+            }
+            if let Err(error) = self.append_piece(&piece) {
+                return (written, Err(error));
+            }
+            written = next;
+        }
+        (written, Ok(()))
+    }
+
+    fn append_piece(&mut self, lines: &[u8]) -> Result<(), NotWritten> {
+        let fits = |this: &Self| this.bytes + lines.len() as u64 <= this.max_bytes;
+        if !fits(self) {
             // Somebody may have taken files away.
             self.measure()?;
         }
-        if self.bytes + lines.len() as u64 > self.max_bytes {
+        if !fits(self) {
             return Err(NotWritten::Full { bytes: self.bytes, max_bytes: self.max_bytes, dir: self.dir.clone() });
         }
         let active = match self.active.take_if(|active| active.length < FILE_BYTES) {
@@ -147,7 +165,7 @@ impl DeadLetters {
             None => self.begin()?,
         };
         // What fails leaves the file behind: the next attempt begins another one.
-        let written = active.file.write_all_at(&lines, active.length).and_then(|()| active.file.sync_data());
+        let written = active.file.write_all_at(lines, active.length).and_then(|()| active.file.sync_data());
         written.map_err(Error::file("write", &active.path))?;
         self.bytes += lines.len() as u64;
         self.active = Some(Active { length: active.length + lines.len() as u64, ..active });

@@ -42,7 +42,7 @@ use crate::config::checked::{self, DestinationKind};
 use crate::journal::{self, Embedded, EmbeddedSubscription, Journal as _, Subscription as _};
 use crate::metrics::deliver::DeliverMetrics;
 
-/// Share of the journal's bytes that the dead letters of one destination may take.
+/// Share of the journal's bytes that the dead letters of one destination may take; more if a batch needs it.
 const DEAD_LETTER_SHARE: u64 = 16;
 
 /// Why the delivery to a destination could not be started.
@@ -173,12 +173,14 @@ impl Part<'_> {
         let files: &Arc<dyn Files> = self.journal.files();
         let config = self.journal.config();
         let recorded = match destination.terms().trailing {
-            Trailing::Count(_) => Some(BatchLog::open(Arc::clone(files), &below("batches")).map_err(failed)?),
+            Trailing::Count(_) => {
+                Some(BatchLog::open(Arc::clone(files), &below("batches"), self.journal.id()).map_err(failed)?)
+            }
             Trailing::Wait(_) | Trailing::Final => None,
         };
-        let letters =
-            DeadLetters::open(Arc::clone(files), &below("dead-letters"), config.max_bytes / DEAD_LETTER_SHARE)
-                .map_err(failed)?;
+        // Room for a batch of which every record is rejected, however small the journal is.
+        let room = (config.max_bytes / DEAD_LETTER_SHARE).max(2 * destination.terms().batch_raw_bytes as u64);
+        let letters = DeadLetters::open(Arc::clone(files), &below("dead-letters"), room).map_err(failed)?;
         let health = Arc::new(Mutex::new(Health { destination: Arc::clone(&name), ..Health::default() }));
         let setting = Setting {
             name: Arc::clone(&name),

@@ -110,7 +110,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
 
     /// Batches in doubt cannot be dissolved, but what they are made of can be moved, so that they do not
     /// pin the journal.
-    fn move_batches(&mut self, now: Instant) {
+    pub(super) fn move_batches(&mut self, now: Instant) {
         let (tenants, over_share) = (&self.tenants, self.over_share);
         let waiting = self.schedule.iter_mut().filter(|(then, _)| *then != Then::Decide || over_share);
         let chosen = waiting.map(|(_, batch)| batch).filter(|batch| {
@@ -120,6 +120,9 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         });
         for batch in chosen {
             let result = self.subscription.park(&batch.members).and_then(|parked| {
+                if parked.moved.is_empty() {
+                    return Ok(());
+                }
                 for (from, to) in parked.moved {
                     for outcome in ["parked", "unparked"] {
                         self.setting.metrics.entries.with_label_values(&[&*self.setting.name, outcome]).inc();
@@ -130,15 +133,30 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
                 // Lost ones leave it when it is read again. The cursor, which knows of the new places, is not
                 // saved before this record is durable.
                 self.dirty = true;
-                self.batch_log.as_mut().map_or(Ok(()), |log| log.record(&[batch]))
+                self.stale.insert(batch.id);
+                if let Some(log) = &mut self.batch_log {
+                    log.record(&[batch])?;
+                }
+                self.stale.remove(&batch.id);
+                Ok(())
             });
             if let Err(error) = result {
-                // It is recorded again before it is sent again.
-                batch.recorded = false;
-                tracing::error!(destination = &*self.setting.name, batch = %batch.id, error = &error as &dyn std::error::Error, "cannot park a batch; it stays in the journal");
+                tracing::error!(destination = &*self.setting.name, batch = %batch.id, error = &error as &dyn std::error::Error, "cannot park a batch, or record where it is now; trying again");
                 return;
             }
         }
+    }
+
+    /// Records the batches whose record tells former places of their members.
+    pub(super) fn record_stale(&mut self) -> Result<(), Error> {
+        let (Some(log), false) = (&mut self.batch_log, self.stale.is_empty()) else { return Ok(()) };
+        let batches = self.schedule.iter().chain(&self.queue).chain(self.to_count.iter().map(|(_, batch)| batch));
+        let stale: Vec<&Batch> = batches.filter(|batch| self.stale.contains(&batch.id)).collect();
+        log.record(&stale)?;
+        for batch in stale {
+            self.stale.remove(&batch.id);
+        }
+        Ok(())
     }
 
     /// Copies what is on the list.

@@ -1,6 +1,7 @@
 //! What an answer means for a batch.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -50,7 +51,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         let wait = backoff::after(batch.failures, refusal.after.unwrap_or_default().max(least));
         batch.failures = batch.failures.saturating_add(1);
         // What waits behind it is read again when its turn comes: memory is for those that get through.
-        let tenant = std::sync::Arc::clone(&batch.tenant);
+        let tenant = Arc::clone(&batch.tenant);
         for at in 0..self.queue.len() {
             if self.queue[at].tenant == tenant && !self.queue[at].entries.is_empty() {
                 self.loaded = self.loaded.saturating_sub(self.queue[at].loaded_bytes());
@@ -106,23 +107,25 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         }
     }
 
-    /// Writes a batch's dead letters; while that fails nothing goes out, for each batch could bring more.
+    /// Writes a batch's dead letters; while that fails nothing goes out for its tenant, for each batch could
+    /// bring more.
     pub(super) fn write_letters(&mut self, batch: &mut Batch, now: Instant) -> bool {
         if batch.letters.is_empty() {
             return true;
         }
-        match self.letters.append(&batch.letters) {
+        let (written, result) = self.letters.append(&batch.letters);
+        for letter in batch.letters.drain(..written) {
+            let labels = [&*self.setting.name, letter.reason.word()];
+            self.setting.metrics.dead_letters.with_label_values(&labels).inc();
+        }
+        match result {
             Ok(()) => {
-                for letter in batch.letters.drain(..) {
-                    let labels = [&*self.setting.name, letter.reason.word()];
-                    self.setting.metrics.dead_letters.with_label_values(&labels).inc();
-                }
-                self.letters_blocked = None;
+                self.letters_blocked.remove(&batch.tenant);
                 true
             }
             Err(error) => {
                 self.tenants.failed(&batch.tenant, &format!("dead letters cannot be kept: {error}"), true, now);
-                self.letters_blocked = Some(now + LETTERS_PAUSE);
+                self.letters_blocked.insert(Arc::clone(&batch.tenant), now + LETTERS_PAUSE);
                 false
             }
         }
@@ -144,6 +147,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         }
         // Nothing of it is stored, so its id ends here; the record of that goes with those of the halves,
         // which are not sent before.
+        self.stale.remove(&batch.id);
         if let (Some(log), true) = (&mut self.batch_log, batch.recorded) {
             log.settle(&[batch.id]);
         }
@@ -178,6 +182,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         if batch.rejected > 0 {
             records("rejected", batch.rejected);
         }
+        self.stale.remove(&batch.id);
         if batch.recorded {
             self.decided.push(batch.id);
         }

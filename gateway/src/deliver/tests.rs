@@ -2,6 +2,7 @@
 //! paused: waits cost nothing.
 
 mod files;
+mod parking;
 mod store;
 
 use std::cell::RefCell;
@@ -24,7 +25,7 @@ use super::worker::{Setting, Worker};
 use super::{Health, Stop};
 use crate::config::checked;
 use crate::deliver::batch::{Batch, BatchId};
-use crate::journal::{Appended, Embedded, Entry, Journal as _, Subscription as _};
+use crate::journal::{Appended, Embedded, EmbeddedSubscription, Entry, Journal as _, Subscription as _};
 use crate::metrics::deliver::DeliverMetrics;
 use crate::metrics::journal::JournalMetrics;
 
@@ -124,27 +125,39 @@ impl Rig {
         make: impl FnOnce(Option<&[u8]>) -> D,
         meanwhile: impl Future<Output = T>,
     ) -> T {
-        let subscription = journal.subscribe("logs").unwrap();
-        let files = || Arc::clone(&self.files) as Arc<dyn Files>;
-        let destination = make(subscription.state());
-        let recorded = match destination.terms().trailing {
-            Trailing::Count(_) => Some(BatchLog::open(files(), "/journal/batches/logs".as_ref()).unwrap()),
-            Trailing::Wait(_) | Trailing::Final => None,
-        };
-        let letters = DeadLetters::open(files(), "/journal/dead-letters/logs".as_ref(), 1 << 20).unwrap();
         let (_stop, stop) = watch::channel(Stop::No);
-        let setting = Setting {
-            name: "logs".into(),
-            metrics: self.metrics.clone(),
-            health: Arc::new(Mutex::new(Health::default())),
-            stop,
-            park_above: 2 << 20,
-        };
-        let worker = Worker::new(setting, subscription, destination, recorded, letters);
+        let mut worker = self.worker(journal, make);
+        worker.setting.stop = stop;
         tokio::select! {
             result = worker.run() => panic!("the worker ended: {result:?}"),
             done = meanwhile => done,
         }
+    }
+
+    /// The destination's worker, as it is after a start.
+    fn worker<D: Destination>(
+        &self,
+        journal: &Embedded,
+        make: impl FnOnce(Option<&[u8]>) -> D,
+    ) -> Worker<EmbeddedSubscription, D> {
+        let subscription = journal.subscribe("logs").unwrap();
+        let files = || Arc::clone(&self.files) as Arc<dyn Files>;
+        let destination = make(subscription.state());
+        let recorded = match destination.terms().trailing {
+            Trailing::Count(_) => {
+                Some(BatchLog::open(files(), "/journal/batches/logs".as_ref(), journal.id()).unwrap())
+            }
+            Trailing::Wait(_) | Trailing::Final => None,
+        };
+        let letters = DeadLetters::open(files(), "/journal/dead-letters/logs".as_ref(), 1 << 20).unwrap();
+        let setting = Setting {
+            name: "logs".into(),
+            metrics: self.metrics.clone(),
+            health: Arc::new(Mutex::new(Health::default())),
+            stop: watch::channel(Stop::No).1,
+            park_above: 2 << 20,
+        };
+        Worker::new(setting, subscription, destination, recorded, letters)
     }
 
     fn metric(&self, line: &str) -> u64 {

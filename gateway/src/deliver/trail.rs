@@ -17,6 +17,8 @@ use crate::journal::Subscription;
 const TOGETHER: Duration = Duration::from_secs(2);
 /// Batches in one query.
 const MAX_ASKED: usize = 256;
+/// After so many rounds of sending, an answer, and a count that has not changed, what is missing is given up.
+const VAIN_ROUNDS: u32 = 2;
 
 impl<S: Subscription, D: Destination> Worker<S, D> {
     /// Lets a batch trail until `until`, or a little longer.
@@ -37,7 +39,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         }
     }
 
-    /// One query for each tenant that has batches to be counted.
+    /// One query for each tenant that has batches to be counted, as many at once as requests may be.
     pub(super) fn start_counts(&mut self) {
         if self.to_count.is_empty() {
             return;
@@ -57,6 +59,10 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         }
         self.to_count = later;
         for (tenant, batches) in by_tenant {
+            if self.counting.len() >= self.terms.concurrency.max(1) {
+                self.to_count.extend(batches);
+                continue;
+            }
             self.counted_tenants.insert(Arc::clone(&tenant));
             let destination = Rc::clone(&self.destination);
             let asked: Vec<Asked> = batches.iter().map(|(_, batch)| asked(batch)).collect();
@@ -118,7 +124,17 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
             }
             return;
         }
+        let mut short = batch.short;
+        if then == Then::Decide {
+            // What was answered and is not there was dropped, or lost; what is dropped once is dropped again.
+            let same = short.filter(|(before, _)| *before == count);
+            short = Some((count, same.map_or(0, |(_, rounds)| rounds + 1)));
+        }
         let mode = match count {
+            _ if short.is_some_and(|(before, rounds)| before == count && rounds >= VAIN_ROUNDS) => {
+                tracing::error!(destination = name[0], batch = %batch.id, tenant = &*batch.tenant, expected, count, "the store answers for records and does not keep them; they become dead letters");
+                Mode::GiveUp
+            }
             0 => {
                 metrics.resent.with_label_values(&name).inc();
                 Mode::Whole
@@ -128,19 +144,32 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
                 Mode::Missing
             }
         };
-        if then == Then::Decide {
+        if then == Then::Decide && mode != Mode::GiveUp {
             tracing::warn!(destination = name[0], batch = %batch.id, tenant = &*batch.tenant, expected, count, "the store has lost records that it had answered for; sending them again");
         }
-        self.queue.push_back(Batch { mode, stored: None, ..batch });
+        self.queue.push_back(Batch { mode, stored: None, short, ..batch });
     }
 
     /// Saves the cursor. Batches are settled only after that: as long as their members count as not
     /// decided, their ids must be found again.
     pub(super) async fn save(&mut self) {
+        // One that is being counted comes back, and is recorded by the next save.
+        let recorded = self.record_stale();
+        if recorded.is_err() || !self.stale.is_empty() {
+            let error = recorded.err();
+            tracing::warn!(
+                destination = &*self.setting.name,
+                error = error.as_ref().map(|error| error as &dyn std::error::Error),
+                "the cursor is not saved before batches that were parked are recorded; trying again"
+            );
+            self.setting.metrics.saves.with_label_values(&[&*self.setting.name, "failed"]).inc();
+            return;
+        }
         let state = self.destination.state();
         let result = match self.subscription.save(&state).await {
             Ok(()) => {
                 self.dirty = false;
+                self.has_saved = true;
                 if let Some(log) = &mut self.batch_log {
                     log.settle(&self.decided);
                 }

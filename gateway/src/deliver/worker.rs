@@ -3,7 +3,7 @@
 //! What becomes of an answer is in `settle`, of batches that trail in `trail`, of tenants that do not
 //! get through in `park`.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -71,8 +71,8 @@ pub(super) struct Worker<S, D> {
     /// Where batches are recorded, if the destination can be asked about them.
     pub(super) batch_log: Option<BatchLog>,
     pub(super) letters: DeadLetters,
-    /// No letter could be written: nothing goes out before this.
-    pub(super) letters_blocked: Option<Instant>,
+    /// Tenants of which a letter could not be written: nothing of theirs goes out before this.
+    pub(super) letters_blocked: HashMap<Arc<str>, Instant>,
     pub(super) gather: Gather,
     pub(super) queue: VecDeque<Batch>,
     in_flight: FuturesUnordered<Local<Sent>>,
@@ -90,6 +90,8 @@ pub(super) struct Worker<S, D> {
     /// Entries of the parking log that are under way.
     pub(super) unparked: HashSet<u64>,
     pub(super) to_park: Vec<Position>,
+    /// Batches of which the record has members where they were before they were parked.
+    pub(super) stale: HashSet<BatchId>,
     pub(super) parking_full: bool,
     /// A parked entry was passed over, since its tenant does not get through.
     pub(super) passed_over: bool,
@@ -102,6 +104,8 @@ pub(super) struct Worker<S, D> {
     /// One entry in half a second, with the time at which it was received.
     pub(super) ages: VecDeque<(Position, i64)>,
     pub(super) dirty: bool,
+    /// The destination's state is saved: nothing is delivered before.
+    pub(super) has_saved: bool,
     /// Decided batches whose decisions are not saved yet.
     pub(super) decided: Vec<BatchId>,
     pub(super) next_housekeeping: Instant,
@@ -129,7 +133,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
             terms,
             batch_log,
             letters,
-            letters_blocked: None,
+            letters_blocked: HashMap::new(),
             queue: VecDeque::new(),
             in_flight: FuturesUnordered::new(),
             counting: FuturesUnordered::new(),
@@ -141,6 +145,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
             claimed: HashSet::new(),
             unparked: HashSet::new(),
             to_park: Vec::new(),
+            stale: HashSet::new(),
             parking_full: false,
             passed_over: false,
             over_share: false,
@@ -148,8 +153,8 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
             undecided: 0,
             started: Instant::now(),
             ages: VecDeque::new(),
-            // The destination's state has to be there before anything is delivered.
             dirty: true,
+            has_saved: false,
             decided: Vec::new(),
             next_housekeeping: Instant::now(),
             reading_paused: None,
@@ -169,6 +174,9 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
                 batches = unsettled.len(),
                 "batches were under way; counting what arrived"
             );
+        }
+        if let Some(log) = &self.batch_log {
+            self.setting.metrics.set_aside_batches.with_label_values(&[&*self.setting.name]).inc_by(log.foreign());
         }
         for mut batch in unsettled {
             for member in &mut batch.members {
@@ -340,7 +348,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
     }
 
     fn start_sends(&mut self, now: Instant) {
-        if self.letters_blocked.is_some_and(|until| now < until) {
+        if !self.has_saved {
             return;
         }
         let slots = self.terms.concurrency.max(1);
@@ -349,12 +357,20 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
             if self.terms.ordered && self.schedule.len(Then::Send) > 0 {
                 break;
             }
-            let next = self.queue.iter().position(|batch| self.tenants.may_send(&batch.tenant, slots));
+            // What is read again needs memory that others may have at present.
+            let is_idle = self.in_flight.is_empty() && starting.is_empty();
+            let may_load = self.loaded < MAX_LOADED || is_idle;
+            let next = self.queue.iter().position(|batch| {
+                (may_load || !batch.entries.is_empty())
+                    && self.letters_blocked.get(&batch.tenant).is_none_or(|until| now >= *until)
+                    && self.tenants.may_send(&batch.tenant, slots)
+            });
             let Some(mut batch) = next.and_then(|at| self.queue.remove(at)) else { break };
             if batch.entries.is_empty() {
                 match self.load(&mut batch) {
                     Ok(true) => {}
                     Ok(false) => {
+                        self.stale.remove(&batch.id);
                         self.decided.push(batch.id);
                         continue;
                     }
@@ -398,39 +414,73 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
     /// must be able to ask for it).
     fn record(&mut self, starting: &mut [Batch]) -> Result<(), Error> {
         let Some(log) = &mut self.batch_log else { return Ok(()) };
-        let fresh: Vec<&Batch> = starting.iter().filter(|batch| !batch.recorded).collect();
+        let fresh: Vec<&Batch> =
+            starting.iter().filter(|batch| !batch.recorded || self.stale.contains(&batch.id)).collect();
         if !fresh.is_empty() {
             log.record(&fresh)?;
         }
-        starting.iter_mut().for_each(|batch| batch.recorded = true);
+        for batch in starting {
+            batch.recorded = true;
+            self.stale.remove(&batch.id);
+        }
         Ok(())
     }
 
-    /// Reads a batch's entries again. Members that cannot be read any more are lost, and leave it; false
-    /// if none is left.
+    /// Reads a batch's entries again. Members that cannot be read any more are lost, and leave it, and so do
+    /// those that are something else than was recorded; false if none is left.
     fn load(&mut self, batch: &mut Batch) -> Result<bool, Error> {
-        let mut members = Vec::with_capacity(batch.members.len());
         let mut entries = Vec::with_capacity(batch.members.len());
-        for &position in &batch.members {
+        let mut strangers = Vec::new();
+        let mut members = std::mem::take(&mut batch.members).into_iter();
+        while let Some(position) = members.next() {
             match self.subscription.read(position) {
-                Ok(entry) => {
-                    members.push(position);
+                Ok(entry) if self.is_of(batch, &entry) => {
+                    batch.members.push(position);
                     entries.push(entry);
                 }
+                Ok(entry) => strangers.push((position, entry)),
                 Err(Error::Gone { reason, .. }) => {
                     self.subscription.lose(position, &reason);
                     self.end(position, "lost");
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // Those that are lost stay out of it: they are booked.
+                    let read = strangers.into_iter().map(|(position, _)| position);
+                    batch.members.extend(read.chain([position]).chain(members));
+                    return Err(error);
+                }
             }
         }
-        if members.is_empty() {
+        self.send_off(batch, strangers);
+        if batch.members.is_empty() {
             return Ok(false);
         }
-        let read = Batch::new(members, entries);
+        let read = Batch::new(std::mem::take(&mut batch.members), entries);
         self.loaded += read.loaded_bytes();
         *batch = read.with_history_of(batch);
         Ok(true)
+    }
+
+    /// Whether `entry` can be one of which `batch` was made.
+    fn is_of(&self, batch: &Batch, entry: &Entry) -> bool {
+        let header = &entry.block.header;
+        entry.tenant == batch.tenant
+            && header.lane.category == batch.category
+            && (self.terms.mixes_encodings || header.encoding == batch.encoding)
+            && entry.destinations.contains(&self.setting.name)
+    }
+
+    /// Entries that were taken for members of `batch` and cannot be go their own way.
+    fn send_off(&mut self, batch: &Batch, strangers: Vec<(Position, Entry)>) {
+        let now = Instant::now();
+        for (position, entry) in strangers {
+            tracing::error!(destination = &*self.setting.name, batch = %batch.id, tenant = &*batch.tenant, position.partition, position.index, "the record of a batch names an entry that cannot be of it");
+            match entry.destinations.contains(&self.setting.name) {
+                true => self.gather(position, entry, now),
+                // It was never to come here. The reader passes over it.
+                false => self.end(position, "lost"),
+            }
+        }
     }
 
     /// Puts a batch off, without its entries.

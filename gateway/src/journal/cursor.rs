@@ -11,7 +11,7 @@ use super::{Error, Outcome};
 
 pub(super) const FORM: Form = Form { mark: b"SLCURSOR", version: 1, kind: "cursor" };
 
-/// Ranges above the prefix, in both tracks together; keeps the file below 300 KiB beside the state.
+/// Ranges above the prefix, in each of the tracks; keeps the file below 600 KiB beside the state.
 pub(super) const MAX_RANGES: usize = 16_384;
 
 /// What is decided of one log: all below `next`, and some ranges above it.

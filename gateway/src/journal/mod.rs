@@ -184,14 +184,16 @@ pub trait Subscription: Send + 'static {
 
     /// Copies entries to the destination's parking log, durably, and decides them as parked: the journal
     /// need not keep them any more. They come out of [`next_parked`](Self::next_parked) as entries of
-    /// partition [`PARKED`]. Stops where the parking log is full. Parked ones among `positions` are left.
+    /// partition [`PARKED`]. Stops where the parking log is full, or something fails after some were parked.
+    /// Parked ones among `positions` are left.
     ///
     /// # Errors
     /// None of them is parked.
     fn park(&mut self, positions: &[Position]) -> Result<Parked, Error>;
 
     /// The next parked entry that is not decided and was not handed out since the last
-    /// [`rewind_parked`](Self::rewind_parked); does not wait.
+    /// [`rewind_parked`](Self::rewind_parked); does not wait. `None` as well while the decisions on parked
+    /// entries are scattered over too many ranges: the oldest have to be decided first.
     ///
     /// # Errors
     /// Where the parking log cannot be read at present.

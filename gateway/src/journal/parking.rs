@@ -4,6 +4,9 @@
 //! A record is the entry's index in the journal (8 bytes, little-endian), then the entry as it was. An
 //! entry is parked once: after a crash between the copy and the save of the cursor, the copies that the
 //! cursor does not know of yet are found by that index.
+//!
+//! Such an index means nothing in another journal. So a checked file `journal` beside the segments says of
+//! which one it is (log id, 16 bytes), and from which copy on (8 bytes).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,11 +15,14 @@ use sluice_durable_log::io::Files;
 use sluice_durable_log::{self as durable_log, AppendError, Item, Log, Options, Reader, Writer};
 
 use super::Error;
-use super::cursor::Track;
+use super::checked_file::{Content, Form};
+use super::cursor::{Cursor, Track};
 use super::embedded::max_record;
 use crate::config::checked;
 
 const INDEX: usize = 8;
+const ORIGIN: Form = Form { mark: b"SLPARKED", version: 1, kind: "parking" };
+const ORIGIN_FILE: &str = "journal";
 const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// One destination's parking log.
@@ -29,6 +35,8 @@ pub(super) struct Parking {
     /// Reads single ones again.
     again: Reader,
     max_bytes: u64,
+    /// Copies below this are of another journal.
+    own_from: u64,
 }
 
 /// Where an entry was, and where its copy is.
@@ -61,14 +69,16 @@ impl Parking {
         share.max(2 * segment_bytes(config))
     }
 
-    /// Opens the log below `dir`, where `track` is decided and everything below `seen` was there.
+    /// Opens the log below `dir`, where all that the journal's `cursor` knows of was there. `is_known`: the
+    /// cursor was found, so that copies of which nothing says whose they are can be no other journal's.
     pub(super) fn open(
         files: Arc<dyn Files>,
         dir: &Path,
         config: &checked::Journal,
-        track: &Track,
-        seen: u64,
+        cursor: &Cursor,
+        is_known: bool,
     ) -> Result<Self, Error> {
+        let (track, seen) = (&cursor.parked, cursor.parked_seen);
         let max_bytes = Self::max_bytes(config);
         let options = Options {
             segment_bytes: segment_bytes(config),
@@ -79,8 +89,26 @@ impl Parking {
             at_least: seen.max(track.next()),
             ..Options::new(dir)
         };
-        let (writer, log, _) = durable_log::open(files, options)?;
-        Ok(Self { reader: log.reader(track.next()), again: log.reader(0), writer, log, max_bytes })
+        let (writer, log, _) = durable_log::open(Arc::clone(&files), options)?;
+        let path = dir.join(ORIGIN_FILE);
+        let found = ORIGIN.read(&*files, &path)?;
+        let own_from = match &found {
+            Content::Sound(content) => origin(content).filter(|(of, _)| *of == cursor.log_id()).map(|(_, from)| from),
+            // Written before there was such a file.
+            Content::Missing => is_known.then_some(0),
+            Content::Damaged => None,
+        };
+        let is_noted = matches!(found, Content::Sound(_)) && own_from.is_some();
+        let own_from = own_from.unwrap_or(log.durable());
+        if !is_noted {
+            ORIGIN.replace(&*files, dir, ORIGIN_FILE, &[&cursor.log_id()[..], &own_from.to_le_bytes()].concat())?;
+        }
+        Ok(Self { reader: log.reader(track.next()), again: log.reader(0), writer, log, max_bytes, own_from })
+    }
+
+    /// Whether there are copies of another journal's entries.
+    pub(super) fn has_foreign(&self) -> bool {
+        self.log.oldest() < self.own_from
     }
 
     /// Appends a copy; false if there is no room. Not there before [`sync`](Self::sync).
@@ -139,9 +167,9 @@ impl Parking {
         Ok(self.again.read_at(index, buffer)?.map(|item| found(item, buffer)))
     }
 
-    /// Copies from `seen` on: those that a cursor saved then knows nothing of.
+    /// Copies of this journal's entries from `seen` on: those that a cursor saved then knows nothing of.
     pub(super) fn copied_since(&mut self, seen: u64) -> Result<Vec<Copied>, Error> {
-        let mut reader = self.log.reader(seen);
+        let mut reader = self.log.reader(seen.max(self.own_from));
         let mut buffer = Vec::new();
         let mut copied = Vec::new();
         while let Some(item) = reader.next(&mut buffer)? {
@@ -156,6 +184,11 @@ impl Parking {
     pub(super) const fn entry_start() -> usize {
         INDEX
     }
+}
+
+fn origin(content: &[u8]) -> Option<([u8; 16], u64)> {
+    let (of, from) = content.split_first_chunk()?;
+    Some((*of, u64::from_le_bytes(from.try_into().ok()?)))
 }
 
 fn found(item: Item, buffer: &[u8]) -> Found {

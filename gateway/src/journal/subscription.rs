@@ -1,6 +1,7 @@
 //! One destination's view of the embedded journal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -67,7 +68,7 @@ impl EmbeddedSubscription {
             commands,
             cursor,
         };
-        this.open_parking()?;
+        this.open_parking(is_new)?;
         if is_new {
             this.store()?;
         }
@@ -75,26 +76,49 @@ impl EmbeddedSubscription {
         Ok(this)
     }
 
-    /// Opens the parking log if there is one, and takes in what the saved cursor did not know of.
-    fn open_parking(&mut self) -> Result<(), Error> {
-        let there = self.shared.files.list(&self.parking_dir()).is_ok_and(|names| !names.is_empty());
+    /// Opens the parking log if there is one, and takes in what the saved cursor did not know of. `is_new`:
+    /// there was no saved cursor that could be used.
+    fn open_parking(&mut self, is_new: bool) -> Result<(), Error> {
+        let dir = self.parking_dir();
+        let there = match self.shared.files.list(&dir) {
+            Ok(names) => !names.is_empty(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            // Passed over, what is in it would be delivered from the journal, and once more from there.
+            Err(error) => return Err(Error::file("list", dir)(error)),
+        };
         if !there && self.cursor.parked_seen == 0 {
             return Ok(());
         }
         let seen = self.cursor.parked_seen;
-        for Copied { from, to } in self.make_parking()?.copied_since(seen)? {
+        let parking = self.make_parking(!is_new)?;
+        let (copied, has_foreign) = (parking.copied_since(seen)?, parking.has_foreign());
+        if has_foreign {
+            self.shared.metrics.files_set_aside.with_label_values(&["parking"]).inc();
+            tracing::error!(
+                destination = &*self.destination,
+                "there are parked entries of another journal; they are delivered, and no entry of this one is taken for them"
+            );
+        }
+        let mut found = HashSet::new();
+        for Copied { from, to } in copied {
             let fresh = self.cursor.journal.decide(from, from + 1);
+            // A cursor that begins anew knows nothing of what lies below it.
+            if !found.insert(from) || (fresh == 0 && !is_new) {
+                // The copy was in doubt, and the entry went another way.
+                self.cursor.parked.decide(to, to + 1);
+                continue;
+            }
             self.cursor.book(Outcome::Parked, fresh);
             self.moved.insert(from, to);
         }
         Ok(())
     }
 
-    fn make_parking(&mut self) -> Result<&mut Parking, Error> {
+    fn make_parking(&mut self, is_known: bool) -> Result<&mut Parking, Error> {
         if self.parking.is_none() {
             let files = Arc::clone(&self.shared.files);
-            let Cursor { parked, parked_seen, .. } = &self.cursor;
-            self.parking = Some(Parking::open(files, &self.parking_dir(), &self.shared.config, parked, *parked_seen)?);
+            let dir = self.parking_dir();
+            self.parking = Some(Parking::open(files, &dir, &self.shared.config, &self.cursor, is_known)?);
         }
         Ok(self.parking.as_mut().expect("made above"))
     }
@@ -176,7 +200,7 @@ impl EmbeddedSubscription {
 
 impl Subscription for EmbeddedSubscription {
     async fn next(&mut self) -> Result<Event, Error> {
-        if self.cursor.journal.ranges() + self.cursor.parked.ranges() >= MAX_RANGES {
+        if self.cursor.journal.ranges() >= MAX_RANGES {
             // Too scattered: the oldest entries have to be decided first.
             std::future::pending::<()>().await;
         }
@@ -249,36 +273,56 @@ impl Subscription for EmbeddedSubscription {
     }
 
     fn park(&mut self, positions: &[Position]) -> Result<Parked, Error> {
-        self.make_parking()?;
+        self.make_parking(true)?;
         let mut copied = Vec::with_capacity(positions.len());
         let mut full = false;
+        let mut failed = None;
         for &position in positions.iter().filter(|position| position.partition != PARKED) {
             match self.read_bytes(position) {
                 Ok(start) => {
                     let parking = self.parking.as_mut().expect("made above");
-                    match parking.add(position.index, &self.buffer[start..])? {
-                        Some(copy) => copied.push(copy),
-                        None => {
-                            full = true;
-                            break;
-                        }
+                    match parking.add(position.index, &self.buffer[start..]) {
+                        Ok(Some(copy)) => copied.push(copy),
+                        Ok(None) => full = true,
+                        Err(error) => failed = Some(error),
                     }
                 }
                 Err(Error::Gone { reason, .. }) => self.lose(position, &reason),
-                Err(error) => return Err(error),
+                Err(error) => failed = Some(error),
+            }
+            if full || failed.is_some() {
+                break;
             }
         }
-        self.parking.as_mut().expect("made above").sync()?;
+        // Whatever failed: copies that are published come out again, so their entries are parked. With a
+        // segment that is full the first of them are published before the sync.
+        let parking = self.parking.as_mut().expect("made above");
+        let synced = parking.sync();
+        let end = parking.end();
         let mut moved = Vec::with_capacity(copied.len());
-        for Copied { from, to } in copied {
+        for Copied { from, to } in copied.into_iter().filter(|copy| copy.to < end) {
             let from = Position { partition: 0, index: from };
             self.decide(from, Outcome::Parked);
             moved.push((from, Position { partition: PARKED, index: to }));
         }
-        Ok(Parked { moved, full })
+        match failed.or(synced.err()) {
+            Some(error) if moved.is_empty() => Err(error),
+            Some(error) => {
+                tracing::warn!(
+                    destination = &*self.destination,
+                    error = &error as &dyn std::error::Error,
+                    "could not park all entries; the others are tried again"
+                );
+                Ok(Parked { moved, full })
+            }
+            None => Ok(Parked { moved, full }),
+        }
     }
 
     fn next_parked(&mut self) -> Result<Option<Event>, Error> {
+        if self.cursor.parked.ranges() >= MAX_RANGES {
+            return Ok(None);
+        }
         let Some(parking) = &mut self.parking else { return Ok(None) };
         Ok(match parking.next(&self.cursor.parked, &mut self.buffer)? {
             None => None,

@@ -19,6 +19,7 @@ pub struct DeliverMetrics {
     pub(crate) count_failures: IntCounterVec,
     pub(crate) saves: IntCounterVec,
     pub(crate) dead_letters: IntCounterVec,
+    pub(crate) set_aside_batches: IntCounterVec,
     pub(crate) undecided_entries: IntGaugeVec,
     pub(crate) undecided_max_entries: IntGaugeVec,
     pub(crate) loaded_bytes: IntGaugeVec,
@@ -77,6 +78,11 @@ impl DeliverMetrics {
             count_failures: counter("count_failures_total", "Queries for stored batches that failed.", &[])?,
             saves: counter("saves_total", "Saves of the cursor.", &["result"])?,
             dead_letters: counter("dead_letters_total", "Records kept as dead letters.", &["reason"])?,
+            set_aside_batches: counter(
+                "set_aside_batches_total",
+                "Batches under way that were of another journal.",
+                &[],
+            )?,
             undecided_entries: gauge("undecided_entries", "Entries taken in and not decided.", &[])?,
             undecided_max_entries: gauge(
                 "undecided_max_entries",

@@ -45,6 +45,8 @@ pub(super) enum Mode {
     Whole,
     /// What the destination does not have.
     Missing,
+    /// Nothing: it was answered and not kept time after time. What the destination does not have is rejected.
+    GiveUp,
     /// Line by line if need be: something in it is refused.
     Lines,
 }
@@ -121,6 +123,8 @@ pub(super) enum RejectReason {
     InTheFuture,
     /// The destination refused it by itself.
     Refused,
+    /// The destination said yes to it several times, and does not have it.
+    NotKept,
     /// Its block cannot be decompressed, though its checksums hold.
     Undecodable,
 }
@@ -131,6 +135,7 @@ impl RejectReason {
             Self::OutsideRetention => "outside-retention",
             Self::InTheFuture => "in-the-future",
             Self::Refused => "refused",
+            Self::NotKept => "not-kept",
             Self::Undecodable => "undecodable",
         }
     }

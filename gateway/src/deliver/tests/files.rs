@@ -6,17 +6,20 @@ use std::path::{Path, PathBuf};
 use sluice_durable_log::io::{Access, Fault, File, Lock, Op};
 
 use super::*;
-use crate::deliver::destination::file::FileTree;
+use crate::deliver::destination::file::{FileTree, OpenError};
 
 const MAX_FILE_BYTES: u64 = 400;
 
-fn open(files: &Arc<FaultyFiles>, state: Option<&[u8]>) -> FileTree {
-    let config = checked::FileDestination {
+fn config() -> checked::FileDestination {
+    checked::FileDestination {
         directory: "/logs".into(),
         max_file_bytes: MAX_FILE_BYTES,
         batch_age: Duration::from_millis(200),
-    };
-    FileTree::open(Arc::new(WithDirectories(Arc::clone(files))), &config, state).unwrap()
+    }
+}
+
+fn open(files: &Arc<FaultyFiles>, state: Option<&[u8]>) -> FileTree {
+    FileTree::open(Arc::new(WithDirectories(Arc::clone(files))), &config(), state).unwrap()
 }
 
 /// The disk in memory knows only files: this one lists directories as well, as a real one does.
@@ -149,6 +152,28 @@ async fn a_loss_of_power_at_any_moment_neither_loses_nor_repeats_a_line() {
     }
 }
 
+/// Without a saved state nobody knows which files are to be cut or removed.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_delivered_before_the_first_state_is_saved() {
+    let (rig, tree) = (Rig::new(), Arc::new(FaultyFiles::new()));
+    let journal = rig.open();
+    append(&journal, vec![entry("a", 1)]).await;
+    rig.run(&journal, |state| open(&tree, state), async {
+        (0..20).for_each(|_| rig.files.fail(Op::SyncData, 0, Fault::Io));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    })
+    .await;
+    drop(journal);
+    rig.files.crash(1);
+    let journal = rig.open();
+    rig.run(&journal, |state| open(&tree, state), async {
+        until("it is there", || !texts(&tree, "a").is_empty()).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    })
+    .await;
+    assert_eq!(texts(&tree, "a"), ["a 1"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_holds_and_then_goes_on_where_it_was() {
     let (rig, tree) = (Rig::new(), Arc::new(FaultyFiles::new()));
@@ -252,7 +277,7 @@ fn a_tenant_that_is_no_name_of_a_directory_is_held() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         assert!(matches!(runtime.block_on(tree.send(&batch, Mode::Whole)), Outcome::Hold(_)), "{tenant:?}");
     }
-    assert!(files.paths().is_empty());
+    assert!(files.paths().iter().all(|path| path.extension().is_none_or(|extension| extension != "jsonl")));
 }
 
 #[test]
@@ -273,4 +298,105 @@ fn many_tenants_do_not_hold_many_files_open_and_go_on_where_they_were() {
     drop(tree);
     let _tree = open(&files, Some(&state));
     assert_eq!(texts(&files, "t199"), in_order("t199", 2));
+}
+
+/// The directory was exchanged (another volume, another path): its files have numbers that the state has
+/// not given out yet, and are no leftovers of ours.
+#[test]
+fn files_of_a_directory_that_the_state_is_not_about_are_left_alone() {
+    let (files, other) = (Arc::new(FaultyFiles::new()), Arc::new(FaultyFiles::new()));
+    let tree = open(&files, None);
+    assert!(matches!(send(&tree, &["here"]), Outcome::Delivered(_)));
+    let state = tree.state();
+    drop(tree);
+    let elsewhere = open(&other, None);
+    for text in ["1", "2", "3"].map(|text| text.repeat(usize::try_from(MAX_FILE_BYTES).unwrap())) {
+        assert!(matches!(send(&elsewhere, &[&text]), Outcome::Delivered(_)));
+    }
+    drop(elsewhere);
+    let before = texts(&other, "a");
+    let tree = open(&other, Some(&state));
+    assert_eq!(texts(&other, "a"), before);
+    assert!(matches!(send(&tree, &["new"]), Outcome::Delivered(_)));
+    assert_eq!(texts(&other, "a"), [&before[..], &["new".to_owned()]].concat());
+    drop(tree);
+    // And back: what was written there by now is as little ours.
+    let interim = open(&files, None);
+    assert!(matches!(send(&interim, &["interim"]), Outcome::Delivered(_)));
+    drop(interim);
+    let _tree = open(&files, Some(&state));
+    assert_eq!(texts(&files, "a"), ["here", "interim"]);
+}
+
+#[test]
+fn two_gateways_do_not_write_into_one_directory() {
+    let files = Arc::new(FaultyFiles::new());
+    let tree = open(&files, None);
+    let opened = |state: Option<&[u8]>| {
+        FileTree::open(Arc::new(WithDirectories(Arc::clone(&files))), &config(), state).map(|_| ())
+    };
+    assert!(matches!(opened(None), Err(OpenError::InUse { .. })));
+    drop(tree);
+    opened(None).unwrap();
+}
+
+/// Put there while the gateway runs, under the name that comes next.
+#[test]
+fn a_file_that_somebody_put_there_is_not_emptied() {
+    let files = Arc::new(FaultyFiles::new());
+    let tree = open(&files, None);
+    files.create_dir("/logs/a/application".as_ref()).unwrap();
+    let theirs: Vec<PathBuf> = (0..30)
+        .map(|second| {
+            let mut moment = Vec::new();
+            let now = crate::deliver::worker::now_nanos() + i64::from(second) * 1_000_000_000;
+            time::write(now, &mut moment);
+            let start: String = std::str::from_utf8(&moment[..19]).unwrap().replace(['-', ':'], "");
+            format!("/logs/a/application/{start}Z-0000000000.jsonl").into()
+        })
+        .collect();
+    theirs.iter().for_each(|path| files.replace(path, b"{\"_msg\":\"theirs\"}\n"));
+    assert!(matches!(send(&tree, &["ours"]), Outcome::Delivered(_)));
+    assert!(theirs.iter().all(|path| files.contents(path).unwrap() == b"{\"_msg\":\"theirs\"}\n"));
+    assert!(texts(&files, "a").contains(&"ours".to_owned()));
+}
+
+/// What cannot be listed could hold a file that has to be removed: its lines would be there twice.
+#[test]
+fn a_directory_that_cannot_be_listed_is_not_passed_over() {
+    #[derive(Debug)]
+    struct Unlisted(WithDirectories);
+    impl Files for Unlisted {
+        fn create_dir(&self, dir: &Path) -> io::Result<()> {
+            self.0.create_dir(dir)
+        }
+        fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+            match dir.ends_with("a/application") {
+                true => Err(io::Error::from_raw_os_error(5)),
+                false => self.0.list(dir),
+            }
+        }
+        fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
+            self.0.open(path, access)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.0.rename(from, to)
+        }
+        fn unlink(&self, path: &Path) -> io::Result<()> {
+            self.0.unlink(path)
+        }
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            self.0.sync_dir(dir)
+        }
+        fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+            self.0.lock(path)
+        }
+    }
+    let files = Arc::new(FaultyFiles::new());
+    let tree = open(&files, None);
+    let state = tree.state();
+    assert!(matches!(send(&tree, &["not saved"]), Outcome::Delivered(_)));
+    drop(tree);
+    let unlisted = Arc::new(Unlisted(WithDirectories(Arc::clone(&files))));
+    assert!(FileTree::open(unlisted, &config(), Some(&state)).is_err());
 }

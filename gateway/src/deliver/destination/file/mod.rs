@@ -5,6 +5,10 @@
 //! At start every file is cut to its saved length, and files that are newer than the state are removed;
 //! what was in them is not decided and comes again.
 //!
+//! A marker in the directory and the saved state name the same tree, or the state counts for nothing: a
+//! directory that was exchanged, or written to by somebody else, keeps all that is in it. A lock keeps a
+//! second writer out.
+//!
 //! Readers should expect a file that is being written to become shorter after a crash.
 
 mod state;

@@ -2,14 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The version that this program writes and reads.
-pub(super) const VERSION: u32 = 1;
+/// The version that this program writes. It reads version 1 as well, which names no tree.
+pub(super) const VERSION: u32 = 2;
 
 /// All files that may still grow, and the number that the next one gets.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
     pub(super) version: u32,
+    /// The tree that this is about, as the marker in its directory has it.
+    #[serde(default)]
+    pub(super) tree: String,
     /// Files with this number or a higher one are newer than this state.
     pub(super) next: u64,
     pub(super) files: Vec<Growing>,

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sluice_durable_log::io::{Access, File, Files};
+use sluice_durable_log::io::{Access, File, Files, Lock};
 use sluice_wire::{Category, time};
 
 use super::state::{Growing, State, VERSION};
@@ -15,12 +15,18 @@ const MAX_HANDLES: usize = 64;
 /// Files that may grow: beyond it the one that rested longest is taken for finished.
 const MAX_GROWING: usize = 1024;
 const DAY_SECONDS: i64 = 86_400;
+/// Says which tree a directory holds. No tenant can have a name with a `+` in it.
+const MARKER: &str = ".sluice+tree";
+/// Held by whoever writes into the directory.
+const LOCK: &str = ".sluice+lock";
 
 /// Why the directory cannot be brought to what the state says.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::deliver) enum OpenError {
     #[error("cannot {action} {file}", file = file.display())]
     File { action: &'static str, file: PathBuf, source: io::Error },
+    #[error("somebody else writes into {directory}: give each destination a directory of its own", directory = directory.display())]
+    InUse { directory: PathBuf, source: io::Error },
     #[error(
         "the file destination's saved state cannot be read (version {VERSION} is known); start the newer program, or remove its cursor to deliver what the journal holds again"
     )]
@@ -51,10 +57,14 @@ pub(super) struct Tree {
     files: Arc<dyn Files>,
     directory: PathBuf,
     max_file_bytes: u64,
+    /// What the directory's marker says. Random, and another one whenever the directory is begun anew: so a
+    /// saved state is never taken for that of files which somebody else wrote since.
+    id: String,
     next: u64,
     growing: HashMap<Key, Current>,
     /// Counts appends, to tell what rested longest.
     clock: u64,
+    _lock: Box<dyn Lock>,
 }
 
 struct Current {
@@ -93,19 +103,43 @@ impl Tree {
             move |source| OpenError::File { action, file, source }
         };
         files.create_dir(directory).map_err(failed("create", directory))?;
-        let mut this =
-            Self { files, directory: directory.into(), max_file_bytes, next: 0, growing: HashMap::new(), clock: 0 };
+        let lock_file = directory.join(LOCK);
+        let lock = files.lock(&lock_file).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => OpenError::InUse { directory: directory.into(), source },
+            _ => failed("lock", &lock_file)(source),
+        })?;
+        let mut this = Self {
+            files,
+            directory: directory.into(),
+            max_file_bytes,
+            id: String::new(),
+            next: 0,
+            growing: HashMap::new(),
+            clock: 0,
+            _lock: lock,
+        };
         let state = state.filter(|state| !state.is_empty());
         let state: Option<State> = state.map(serde_json::from_slice).transpose().map_err(OpenError::State)?;
-        let found = this.numbered().map_err(failed("list", directory))?;
-        let Some(state) = state else {
-            // Whatever is here is not ours to cut or remove.
-            this.next = found.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
-            return Ok(this);
-        };
-        if state.version != VERSION {
+        if let Some(state) = state.as_ref().filter(|state| !(1..=VERSION).contains(&state.version)) {
             return Err(OpenError::Version(state.version));
         }
+        let marker = directory.join(MARKER);
+        let marked = this.read_marker(&marker).map_err(failed("read", &marker))?;
+        let found = this.numbered()?;
+        let state = match state {
+            Some(state) if !state.tree.is_empty() && marked.as_ref() == Some(&state.tree) => state,
+            other => {
+                // Whatever is here is not ours to cut or remove.
+                if other.is_some() {
+                    tracing::warn!(directory = %directory.display(), "the saved state is about another directory, or what was in it was exchanged; nothing here is cut or removed");
+                }
+                this.id = format!("{:032x}", rand::random::<u128>());
+                this.write_marker(&marker).map_err(failed("write", &marker))?;
+                this.next = found.iter().map(|(number, _)| number.saturating_add(1)).max().unwrap_or(0);
+                return Ok(this);
+            }
+        };
+        this.id = state.tree;
         this.next = state.next;
         for (_, path) in found.iter().filter(|(number, _)| *number >= state.next) {
             tracing::info!(file = %path.display(), "removed a file that is newer than the saved state; its entries come again");
@@ -149,14 +183,43 @@ impl Tree {
         Ok(size >= length)
     }
 
+    /// The id of the tree that the directory says it holds.
+    fn read_marker(&self, path: &Path) -> io::Result<Option<String>> {
+        let file = match self.files.open(path, Access::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = [0; 64];
+        let read = file.read_full_at(&mut bytes, 0)?;
+        Ok(Some(String::from_utf8_lossy(&bytes[..read]).trim().to_owned()))
+    }
+
+    /// Marks the directory, durably.
+    fn write_marker(&self, path: &Path) -> io::Result<()> {
+        let new = self.directory.join(format!("{MARKER}.new"));
+        let file = self.files.open(&new, Access::Create)?;
+        file.write_all_at(format!("{}\n", self.id).as_bytes(), 0)?;
+        file.sync_data()?;
+        self.files.rename(&new, path)?;
+        self.files.sync_dir(&self.directory)
+    }
+
     /// Every file of ours below the directory with its number.
-    fn numbered(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+    fn numbered(&self) -> Result<Vec<(u64, PathBuf)>, OpenError> {
+        let list = |dir: &Path| match self.files.list(dir) {
+            Ok(names) => Ok(names),
+            // Nothing of ours. Any other error could hide files that are to be removed or cut.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(Vec::new())
+            }
+            Err(source) => Err(OpenError::File { action: "list", file: dir.into(), source }),
+        };
         let mut found = Vec::new();
-        for tenant in self.files.list(&self.directory)? {
+        for tenant in list(&self.directory)? {
             for category in Category::ALL {
                 let dir = self.directory.join(&tenant).join(category.word());
-                // Not a directory, or not there: nothing of ours.
-                let Ok(names) = self.files.list(&dir) else { continue };
+                let names = list(&dir)?;
                 found.extend(names.iter().filter_map(|name| Some((number_of(name)?, dir.join(name)))));
             }
         }
@@ -210,8 +273,15 @@ impl Tree {
         let parent = self.directory.join(&**tenant);
         let dir = parent.join(category.word());
         self.files.create_dir(&dir).map_err(failed("create", &dir))?;
-        let name = file_name(now, self.next);
-        let path = dir.join(&name);
+        let (name, path) = loop {
+            let name = file_name(now, self.next);
+            let path = dir.join(&name);
+            // A file that has something in it is somebody's: never emptied.
+            if !self.holds_something(&path).map_err(failed("look at", &path))? {
+                break (name, path);
+            }
+            self.next += 1;
+        };
         let file = self.files.open(&path, Access::Create).map_err(failed("create", &path))?;
         for dir in [&dir, &parent, &self.directory] {
             self.files.sync_dir(dir).map_err(failed("sync", dir))?;
@@ -219,6 +289,14 @@ impl Tree {
         self.next += 1;
         let day = now.div_euclid(DAY_SECONDS);
         Ok(Current { name, path, length: 0, day, handle: Some(file), used: self.clock })
+    }
+
+    fn holds_something(&self, path: &Path) -> io::Result<bool> {
+        match self.files.open(path, Access::Read) {
+            Ok(file) => Ok(file.size()? > 0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Closes handles, and lets files go, above their bounds: those that rested longest.
@@ -246,7 +324,7 @@ impl Tree {
             length: current.length,
             day: current.day,
         });
-        let state = State { version: VERSION, next: self.next, files: files.collect() };
+        let state = State { version: VERSION, tree: self.id.clone(), next: self.next, files: files.collect() };
         // Numbers and texts: nothing in it can fail.
         serde_json::to_vec(&state).unwrap_or_default()
     }
@@ -295,12 +373,14 @@ mod tests {
             let mut tree = open(None);
             let state = tree.state();
             append(&mut tree, "b");
+            drop(tree);
             let mut tree = open(Some(&state));
             append(&mut tree, "a");
             let state = tree.state();
             files.crash(seed);
+            drop(tree);
             drop(open(Some(&state)));
-            let left = files.paths();
+            let left: Vec<_> = files.paths().into_iter().filter(|path| !path.ends_with(MARKER)).collect();
             assert!(left.len() == 1 && left[0].starts_with("/logs/a"), "seed {seed}: {left:?}");
         }
     }

@@ -12,6 +12,15 @@ const WORDS: usize = 1024;
 /// The longest wait that an answer can ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
+/// What a 400 says that is about the request's way. vmauth: no route for this tenant. VictoriaLogs: no such
+/// path. Go's net/http and nginx: plain HTTP to a port for TLS.
+const WRONG_ADDRESS: [&str; 4] = [
+    "missing route",
+    "unsupported path",
+    "sent an HTTP request to an HTTPS server",
+    "plain HTTP request was sent to HTTPS port",
+];
+
 /// Reads an answer, as far as it matters.
 pub(super) async fn response(mut response: Response) -> Outcome {
     let status = response.status();
@@ -31,8 +40,8 @@ pub(super) fn status_outcome(status: StatusCode, words: &str, after: Option<Dura
     let refusal = Refusal { why: format!("{status}: {words}"), after };
     match status.as_u16() {
         200..=299 => Outcome::Delivered(Receipt::default()),
-        // vmauth: no route for this tenant. VictoriaLogs: no such path. Neither says a thing about records.
-        400 if words.contains("missing route") || words.contains("unsupported path") => Outcome::Hold(refusal),
+        // None of these says a thing about records.
+        400 if WRONG_ADDRESS.iter().any(|said| words.contains(said)) => Outcome::Hold(refusal),
         // VictoriaLogs: the disk is nearly full. vmauth: too many requests at once. Both before the body.
         408 | 425 | 429 => Outcome::Retry(refusal),
         300..=399 | 401 | 402 | 403 | 404 | 405 | 407 | 410 | 421 | 501 => Outcome::Hold(refusal),
@@ -93,6 +102,9 @@ mod tests {
         // Texts of vmauth v1.130 and VictoriaLogs v1.121.
         assert_eq!(word(400, r#"missing route for "http://127.0.0.1:8427/insert/jsonline""#), "hold");
         assert_eq!(word(400, r#"unsupported path requested: "/insert/jsonlin""#), "hold");
+        // Of Go 1.24 and nginx 1.27, at a port for TLS.
+        assert_eq!(word(400, "Client sent an HTTP request to an HTTPS server."), "hold");
+        assert_eq!(word(400, "<head><title>400 The plain HTTP request was sent to HTTPS port</title></head>"), "hold");
     }
 
     #[test]

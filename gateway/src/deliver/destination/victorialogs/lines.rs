@@ -121,6 +121,11 @@ impl Lines {
         self
     }
 
+    /// All of them as dead letters.
+    pub(super) fn reject(self, reason: RejectReason) -> Vec<Rejected> {
+        self.0.into_iter().map(|(position, line)| Rejected { position, reason, line }).collect()
+    }
+
     /// In parts of at most `raw_bytes`, the first one last.
     pub(super) fn parts(self, raw_bytes: usize) -> Vec<Self> {
         let mut parts = vec![];

@@ -14,6 +14,7 @@ mod classify;
 mod lines;
 mod query;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
@@ -58,6 +59,8 @@ pub(in crate::deliver) struct VictoriaLogs {
     insert: Url,
     query: Url,
     authorization: Option<HeaderValue>,
+    /// It has taken a line since the gateway started.
+    has_taken: Cell<bool>,
 }
 
 impl VictoriaLogs {
@@ -94,6 +97,7 @@ impl VictoriaLogs {
             query: url("/select/logsql/query", &[])?,
             client: client.build()?,
             authorization,
+            has_taken: Cell::new(false),
             config: config.clone(),
         })
     }
@@ -147,13 +151,16 @@ impl VictoriaLogs {
             return Outcome::Delivered(receipt);
         }
         match self.post(&batch.tenant, batch.id, batch.encoding, chunks).await {
-            Outcome::Delivered(_) => Outcome::Delivered(receipt),
+            Outcome::Delivered(_) => {
+                self.has_taken.set(true);
+                Outcome::Delivered(receipt)
+            }
             other => other,
         }
     }
 
-    /// What the store does not have of a batch that it has a part of.
-    async fn missing(&self, batch: &Batch) -> Outcome {
+    /// What the store does not have of a batch that it has a part of; `give_up`: becomes dead letters.
+    async fn missing(&self, batch: &Batch, give_up: bool) -> Outcome {
         let mut there = match self.stored(batch).await {
             Ok(there) => there,
             Err(refusal) => return Outcome::Unknown(refusal),
@@ -161,6 +168,14 @@ impl VictoriaLogs {
         let wanted = self.wanted(batch);
         let total = wanted.lines.len() as u64;
         let missing = wanted.lines.retain(|line| !there.take(line));
+        if give_up {
+            let given_up = missing.reject(RejectReason::NotKept);
+            let stored = total - given_up.len() as u64;
+            return Outcome::Delivered(Receipt {
+                stored,
+                rejected: wanted.rejected.into_iter().chain(given_up).collect(),
+            });
+        }
         match self.by_lines(batch, missing).await {
             Ok(refused) => {
                 let stored = total - refused.len() as u64;
@@ -203,14 +218,19 @@ impl VictoriaLogs {
         let mut refused = Vec::new();
         let mut parts = lines.parts(self.config.batch_raw_bytes);
         let mut sent = false;
+        let mut said = None;
         while let Some(part) = parts.pop() {
             let payload = lines::compress(&part, batch.encoding)
                 .map_err(|error| Outcome::Retry(Refusal::new(format!("cannot compress: {error}"))))?;
             match self.post(&batch.tenant, batch.id, batch.encoding, vec![payload]).await {
-                Outcome::Delivered(_) => sent = true,
-                Outcome::Split(_) => match part.halves() {
+                Outcome::Delivered(_) => {
+                    sent = true;
+                    self.has_taken.set(true);
+                }
+                Outcome::Split(refusal) => match part.halves() {
                     Ok((first, second)) => parts.extend([second, first]),
                     Err((position, line)) => {
+                        said = Some(refusal.why);
                         refused.push(Rejected { position, reason: RejectReason::Refused, line });
                     }
                 },
@@ -219,7 +239,30 @@ impl VictoriaLogs {
                 other => return Err(other),
             }
         }
-        Ok(refused)
+        match said {
+            Some(said) if !sent => self.takes_others(batch, &said).await.map(|()| refused),
+            _ => Ok(refused),
+        }
+    }
+
+    /// Whether it can be the fault of lines that every one of them is refused: the store has taken others,
+    /// and takes an insert without lines now. If not, no line may be given up for it.
+    async fn takes_others(&self, batch: &Batch, said: &str) -> Result<(), Outcome> {
+        let hold = |why: &str| {
+            Outcome::Hold(Refusal::new(format!(
+                "every line is refused alone ({said}), and {why}: check the URL's scheme, port and path, and the proxies on the way"
+            )))
+        };
+        if !self.has_taken.get() {
+            return Err(hold("no other one was taken since the gateway started"));
+        }
+        let nothing = lines::compress(&Lines::default(), batch.encoding)
+            .map_err(|error| Outcome::Retry(Refusal::new(format!("cannot compress: {error}"))))?;
+        match self.post(&batch.tenant, batch.id, batch.encoding, vec![nothing]).await {
+            Outcome::Delivered(_) => Ok(()),
+            Outcome::Split(_) => Err(hold("so is a request without lines")),
+            other => Err(other),
+        }
     }
 
     async fn stored(&self, batch: &Batch) -> Result<query::Stored, Refusal> {
@@ -256,7 +299,8 @@ impl Destination for VictoriaLogs {
     async fn send(&self, batch: &Batch, mode: Mode) -> Outcome {
         match mode {
             Mode::Whole => self.whole(batch).await,
-            Mode::Missing => self.missing(batch).await,
+            Mode::Missing => self.missing(batch, false).await,
+            Mode::GiveUp => self.missing(batch, true).await,
             Mode::Lines => self.lines(batch).await,
         }
     }
