@@ -18,6 +18,8 @@ const FILE: &str = "checkpoint.json";
 const VERSION: u32 = 1;
 /// Numbers reserved ahead of their use: enough for hours without a checkpoint.
 const RESERVE: u64 = 1 << 20;
+/// Numbers that one request may need: more than its blocks and their pieces.
+const REQUEST: u64 = 1 << 14;
 /// The largest checkpoint that is read, bytes: a hundred thousand sources.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
@@ -67,10 +69,22 @@ impl Numbers {
     /// checkpoint has named. The next checkpoint names it, and reserves for it.
     pub fn take(&mut self) -> BlockId {
         if self.next >= self.reserved {
-            *self = Self { reserved: u64::MAX, ..Self::draw() };
+            self.renew();
         }
         self.next += 1;
         BlockId { producer: self.producer, number: self.next - 1 }
+    }
+
+    /// Whose number [`Numbers::take`] gives next, and for as many blocks as a request has.
+    pub fn current(&mut self) -> ProducerId {
+        if self.next.saturating_add(REQUEST) > self.reserved {
+            self.renew();
+        }
+        self.producer
+    }
+
+    fn renew(&mut self) {
+        *self = Self { reserved: u64::MAX, ..Self::draw() };
     }
 
     /// Up to where a checkpoint written now reserves.
@@ -101,7 +115,7 @@ struct Source {
     path: PathBuf,
     /// How often the file was truncated that had this id first.
     truncations: u32,
-    /// Cleared by each checkpoint, set by each sighting; a source not seen twice is forgotten.
+    /// Looks in a row that did not find it; after [`FORGET_AFTER`] it is forgotten.
     unseen: u32,
 }
 

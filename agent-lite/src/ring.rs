@@ -108,15 +108,26 @@ impl Ring {
         }
     }
 
-    /// Keeps `blocks`, which have their numbers, before they are sent to `doubt.journal`.
+    /// Keeps `blocks`, which have their numbers, before they are sent to `doubt.journal`; `replaced` are
+    /// not sent any more, and taken back in the same breath.
     ///
     /// # Errors
-    /// Nothing was kept; after [`KeepError::Write`] nobody knows.
+    /// Nothing was kept; after [`KeepError::Write`] nobody knows. What is replaced is taken back all the
+    /// same where that can be written.
     pub fn keep<'a>(
         &mut self,
         blocks: impl Iterator<Item = &'a Queued> + Clone,
+        replaced: &[BlockId],
         doubt: Doubt,
     ) -> Result<(), KeepError> {
+        self.owe(replaced);
+        self.append(blocks, doubt).inspect_err(|_| {
+            // Where this fails, too, each later call of any kind tries again.
+            let _ = self.pay();
+        })
+    }
+
+    fn append<'a>(&mut self, blocks: impl Iterator<Item = &'a Queued> + Clone, doubt: Doubt) -> Result<(), KeepError> {
         let (size, max) = (self.log.size_bytes(), self.max_bytes);
         if size + blocks.clone().map(|block| block.frame_len() as u64).sum::<u64>() > max {
             return Err(AppendError::Full { size, max }.into());
@@ -138,8 +149,12 @@ impl Ring {
     /// # Errors
     /// It could not be written down yet; each later call of any kind tries again.
     pub fn take_back(&mut self, ids: &[BlockId]) -> Result<(), KeepError> {
-        self.owed.extend(ids.iter().filter(|id| self.record_of.contains_key(id)));
+        self.owe(ids);
         self.pay()
+    }
+
+    fn owe(&mut self, ids: &[BlockId]) {
+        self.owed.extend(ids.iter().filter(|id| self.record_of.contains_key(id)));
     }
 
     fn pay(&mut self) -> Result<(), KeepError> {

@@ -135,8 +135,10 @@ impl Gateway {
         };
         let mut body = Vec::new();
         Block { header, payload: LINE.into() }.write(&mut body).unwrap();
+        let greeting = ask(&self.push, "GET /v1/push HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", &[]);
+        let journal = greeting.lines().find(|line| line.starts_with("sluice-journal: ")).unwrap();
         let head = format!(
-            "POST /v1/push HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/vnd.sluice.push\r\ncontent-length: {}\r\n\r\n",
+            "POST /v1/push HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/vnd.sluice.push\r\n{journal}\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         ask(&self.push, &head, &body)

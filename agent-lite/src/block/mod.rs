@@ -71,7 +71,7 @@ struct Lane {
     category: Category,
     scope: Arc<str>,
     open: Open,
-    /// Lower than the configured target once a gateway has said `too-large`.
+    /// Lower than the configured target for a while once a gateway has said `too-large`.
     target_bytes: usize,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
@@ -376,10 +376,11 @@ impl Lanes {
 
     /// Notes that all blocks of a request of the lane were accepted.
     pub fn widen(&mut self, id: LaneId) {
-        let window = &mut self.lanes[id.0].window;
-        window.accepted += 1;
-        if window.accepted >= WIDEN_AFTER {
-            *window = Window { blocks: window.blocks.saturating_mul(2), accepted: 0 };
+        let lane = &mut self.lanes[id.0];
+        lane.window.accepted += 1;
+        if lane.window.accepted >= WIDEN_AFTER {
+            lane.window = Window { blocks: lane.window.blocks.saturating_mul(2), accepted: 0 };
+            lane.target_bytes = (lane.target_bytes * 2).min(self.settings.target_bytes);
         }
     }
 
@@ -406,7 +407,9 @@ impl Lanes {
     pub fn split(&mut self, id: LaneId, at: usize, limit: usize) -> usize {
         let lane = &mut self.lanes[id.0];
         lane.target_bytes = lane.target_bytes.min(limit).max(1);
-        let Some(block) = lane.queue.remove(at) else { return 0 };
+        let Some(mut block) = lane.queue.remove(at) else { return 0 };
+        block.renumber();
+        let mut replaced = block.take_replaced();
         let pieces = self.compressor.split(&block, limit);
         let before = block.payload.len();
         let after: usize = pieces.iter().map(|piece| piece.payload.len()).sum();
@@ -414,7 +417,7 @@ impl Lanes {
         self.queued_bytes = self.queued_bytes - before + after;
         let count = pieces.len();
         for (offset, piece) in pieces.into_iter().enumerate() {
-            lane.queue.insert(at + offset, Queued::new(piece));
+            lane.queue.insert(at + offset, Queued::new(piece).replace(replaced.take()));
         }
         count
     }

@@ -14,6 +14,8 @@ pub struct Queued {
     head: Bytes,
     doubt: Option<Doubt>,
     alone: bool,
+    /// What its lines were called before: to be taken back when they get another name, not earlier.
+    replaces: Option<BlockId>,
 }
 
 /// A journal may hold the block: only the same bytes under the same number may be sent again.
@@ -27,7 +29,7 @@ pub struct Doubt {
 
 impl Queued {
     pub(super) fn new(block: Block) -> Self {
-        Self { block, head: Bytes::new(), doubt: None, alone: false }
+        Self { block, head: Bytes::new(), doubt: None, alone: false, replaces: None }
     }
 
     /// A block out of the ring: it was sent, and nobody knows what became of it.
@@ -88,13 +90,22 @@ impl Queued {
         self.doubt = Some(doubt);
     }
 
-    /// Takes number and doubt away: every attempt was definitely refused, or the doubt was given up.
-    /// Gives the id that must not be sent any more.
-    pub fn renumber(&mut self) -> Option<BlockId> {
-        let id = self.id();
+    /// Takes number and doubt away: every attempt was definitely refused, or the doubt was given up. The
+    /// id must not be sent any more once the lane has sent another number.
+    pub fn renumber(&mut self) {
+        self.replaces = self.id().or(self.replaces);
         self.head = Bytes::new();
         self.doubt = None;
-        id
+    }
+
+    /// The id that its lines had before; the next call gives none.
+    pub fn take_replaced(&mut self) -> Option<BlockId> {
+        self.replaces.take()
+    }
+
+    pub(super) fn replace(mut self, replaced: Option<BlockId>) -> Self {
+        self.replaces = replaced;
+        self
     }
 
     /// It was in a request that a gateway could not make out: it goes by itself, so that the bad one is

@@ -44,7 +44,7 @@ fn leave_in_ring(dir: &Path, whole: usize, pieces: usize) {
     queue.iter_mut().for_each(|block| block.give_number(numbers.take()).unwrap());
     drop(agent.dispatch);
     let (mut ring, _) = Ring::open(&ring::directory(&dir.join("state")), 64 << 20).unwrap();
-    ring.keep(queue.iter(), Doubt { journal: JournalId([1; 16]), since_ms: 0 }).unwrap();
+    ring.keep(queue.iter(), &[], Doubt { journal: JournalId([1; 16]), since_ms: 0 }).unwrap();
 }
 
 /// What a start makes of the ring when so much is stored: blocks to send again, and covered bytes.

@@ -246,8 +246,15 @@ impl Dispatch {
                 continue;
             }
             let before = blocks;
-            let window = desk.lanes.window(id);
+            let (window, current) = (desk.lanes.window(id), desk.numbers.current());
+            let mut producer = None;
             for queued in desk.lanes.queue(id).iter().take(window) {
+                // To the gateway another producer is another lane: a block of it would be accepted although
+                // the one before it was not.
+                let its = queued.id().map_or(current, |id| id.producer);
+                if *producer.get_or_insert(its) != its {
+                    break;
+                }
                 let size = queued.payload.len() + HEADER_ABOUT + POSITION * queued.header.positions.len();
                 if blocks >= most_blocks || (blocks > 0 && (bytes + size > most_bytes || queued.is_alone())) {
                     break;
@@ -302,26 +309,27 @@ impl Dispatch {
         if !queue.iter().filter_map(Queued::doubt).all(is_old) {
             return false;
         }
-        let mut given_up = Vec::new();
+        let mut given_up = 0;
         for block in queue.iter_mut() {
             if block.doubt().is_some() {
+                given_up += 1;
                 self.metrics.possible_duplicates.inc_by(block.header.records.into());
             }
-            given_up.extend(block.renumber());
+            block.renumber();
         }
-        tracing::warn!(
-            blocks = given_up.len(),
-            "what became of these blocks cannot be learnt, sending them under new numbers"
-        );
-        self.take_back(&given_up);
+        tracing::warn!(given_up, "what became of these blocks cannot be learnt, sending them under new numbers");
         true
     }
 
-    /// Numbers what has none yet, and puts it into the ring before it is sent.
+    /// Numbers what has none yet, and puts it into the ring before it is sent. What the lanes' blocks were
+    /// called before is taken back with that, all of it (a restart must send none of it behind a higher
+    /// number), and not earlier: until then the ring holds what a restart would have to cut anew.
     fn give_numbers(&mut self, lanes: &[(LaneId, usize)], journal: JournalId, desk: &mut Desk<'_>) {
         let mut fresh: Vec<(LaneId, usize)> = Vec::new();
+        let mut replaced = Vec::new();
         for (id, taken) in lanes {
             let mut previous_covers = true;
+            let before = fresh.len();
             for (at, block) in desk.lanes.queue(*id).iter_mut().enumerate() {
                 // Pieces of a block that was too large have their positions on the last one: they are
                 // kept in the ring together, or a restart would send the first ones twice.
@@ -338,6 +346,9 @@ impl Dispatch {
                     }
                 }
             }
+            if fresh.len() > before {
+                replaced.extend(desk.lanes.queue(*id).iter_mut().filter_map(Queued::take_replaced));
+            }
         }
         if fresh.is_empty() {
             return;
@@ -346,7 +357,8 @@ impl Dispatch {
         let queues = &*desk.lanes;
         let kept = match &mut self.ring {
             Some(ring) => {
-                ring.keep(fresh.iter().map(|(id, at)| queues.peek(*id, *at)), doubt).map_err(|error| error.to_string())
+                let fresh = fresh.iter().map(|(id, at)| queues.peek(*id, *at));
+                ring.keep(fresh, &replaced, doubt).map_err(|error| error.to_string())
             }
             None => Err("there is no ring".to_owned()),
         };
@@ -405,7 +417,7 @@ impl Dispatch {
 
     /// Acts on the verdicts for the first blocks of a lane, in order.
     fn decide(&mut self, id: LaneId, verdicts: impl Iterator<Item = Verdict>, journal: JournalId, desk: &mut Desk<'_>) {
-        let mut taken_back = Vec::new();
+        let mut refused = false;
         // Where in the queue the verdict's block stands: decided ones leave it.
         let mut at = 0;
         let doubt = desk.doubt(journal);
@@ -416,8 +428,8 @@ impl Dispatch {
             let queue = desk.lanes.queue(id);
             let Some(block) = queue.get_mut(at) else { break };
             if verdict.is_definite_refusal() && block.doubt().is_none() {
-                // Also those behind it: their numbers would be below the one it gets (rule 4).
-                taken_back.extend(block.renumber());
+                refused = true;
+                block.renumber();
             }
             match verdict {
                 Verdict::Accepted => self.finish(id, at, desk),
@@ -441,25 +453,25 @@ impl Dispatch {
                         at += 1;
                     } else {
                         match desk.lanes.split(id, at, limit as usize) {
-                            1 => at += usize::from(!self.bury(id, at, reason, desk)),
+                            1 if at == 0 => at += usize::from(!self.bury(id, at, reason, desk)),
                             pieces => at += pieces,
                         }
                     }
                 }
+                // Only once those before it are decided, whose positions it would carry along: it will be
+                // rejected again.
+                Verdict::Rejected(_) if at > 0 => at += 1,
                 Verdict::Rejected(reason) => at += usize::from(!self.bury(id, at, reason, desk)),
             }
         }
         if all_accepted {
             desk.lanes.widen(id);
         }
-        if !taken_back.is_empty() {
-            // Pieces further back may have a number without having been sent: it would be below the one
-            // that the refused block gets, and they would be taken for duplicates.
-            for block in desk.lanes.queue(id).iter_mut().filter(|block| block.doubt().is_none()) {
-                taken_back.extend(block.renumber());
-            }
+        if refused {
+            // Also all behind it, pieces that were numbered and not sent, too: their numbers would be below
+            // the one that it gets, and they would be taken for duplicates (rule 4).
+            desk.lanes.queue(id).iter_mut().filter(|block| block.doubt().is_none()).for_each(Queued::renumber);
         }
-        self.take_back(&taken_back);
     }
 
     /// The block is stored: its positions count, and it leaves its queue.
@@ -480,9 +492,9 @@ impl Dispatch {
         match self.dead_letters.keep(block, reason.word(), desk.wall_ns) {
             Ok(()) => {
                 self.metrics.dead_letters.inc_by(block.header.records.into());
-                if let Some(block) = desk.lanes.remove(id, at) {
+                if let Some(mut block) = desk.lanes.remove(id, at) {
                     desk.positions.acknowledge(&block.header.positions);
-                    self.stored.extend(block.id());
+                    self.stored.extend(block.id().or(block.take_replaced()));
                 }
                 true
             }

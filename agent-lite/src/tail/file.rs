@@ -17,6 +17,9 @@ use crate::discover::layout::Age;
 /// A runtime may flush its last bytes into a rotated file a moment after the rotation
 /// (containerd `container_log_reopen.go`); that long it is looked at again.
 pub(super) const LATE_BYTES: Duration = Duration::from_secs(10);
+/// A daemon writes to its renamed file until somebody tells it to open the new one, which logrotate does
+/// once it is through with all files.
+pub(super) const LATE_HOST_BYTES: Duration = Duration::from_secs(300);
 
 /// Of a file's first line, this many bytes at most make its fingerprint: a runtime's time with
 /// nanoseconds is in them.
@@ -169,7 +172,12 @@ impl LogFile {
 
     /// Whether the file after it has its turn: this one was read to its end, and nothing came late.
     pub(super) fn is_finished(&self) -> bool {
-        self.finished_at.is_some() && self.size <= self.read
+        self.finished_at.is_some() && self.is_read_out()
+    }
+
+    /// Whether nothing of it is left to be read, nor the end of a line to come.
+    pub(super) fn is_read_out(&self) -> bool {
+        self.size <= self.read && self.long.is_none()
     }
 
     /// Fills `buffer` from where reading stands.

@@ -10,7 +10,7 @@ use memchr::{memchr, memrchr};
 use sluice_wire::{Stream, time};
 
 use super::counts::Counts;
-use super::file::{Identity, LATE_BYTES, LogFile, Opened};
+use super::file::{Identity, LATE_BYTES, LATE_HOST_BYTES, LogFile, LongLine, Opened};
 use super::{Key, Known, StartFrom};
 use crate::block::{LaneId, Lanes, MAX_CONTENT};
 use crate::discover::layout::Age;
@@ -48,6 +48,8 @@ pub(super) struct Log {
     pub(super) held_back: bool,
     /// Since when no whole line was found in it.
     idle_since: Option<Instant>,
+    /// The pass in which something of it was read last: who waited longest is next.
+    pub(super) read_in: u64,
     times: time::Parser,
 }
 
@@ -105,6 +107,7 @@ impl Log {
             ended: false,
             held_back: false,
             idle_since: None,
+            read_in: 0,
             times: time::Parser::default(),
         }
     }
@@ -133,7 +136,10 @@ impl Log {
                     path.clone_into(&mut file.path);
                 }
                 file.age.clone_from(age);
-                file.gone = false;
+                if std::mem::take(&mut file.gone) {
+                    // It was away for a moment only.
+                    file.is_complete &= file.finished_at.is_some();
+                }
                 file.size = size;
                 self.files.make_contiguous().sort_by(|a, b| a.age.cmp(&b.age));
                 return Ok(Opened::Known(identity));
@@ -162,6 +168,11 @@ impl Log {
             file.is_complete = false;
         }
         Ok(true)
+    }
+
+    /// The file that was last seen at `path`.
+    pub(super) fn identity_at(&self, path: &Path) -> Option<Identity> {
+        self.files.iter().find(|file| file.path == path).map(|file| file.identity)
     }
 
     /// Notes which of its files are still listed.
@@ -197,6 +208,10 @@ impl Log {
                 Ok(0) => {
                     if at + 1 < self.files.len() {
                         self.files[at].finished_at.get_or_insert(reading.output.now);
+                    }
+                    // The next file's lines come after the end of this one's, which is waited for.
+                    if self.files[at].long.is_some() {
+                        break;
                     }
                     at += 1;
                 }
@@ -240,7 +255,7 @@ impl Log {
                     newline + 1
                 }
                 None if length == buffer.len() => self.take_long(at, filled, reading),
-                None if length > 0 && self.files[at].is_complete => {
+                None if self.files[at].is_complete && (length > 0 || self.files[at].long.is_some()) => {
                     self.take_line(at, filled, start, start + length as u64, reading);
                     length
                 }
@@ -355,18 +370,23 @@ impl Log {
                 }
             }
         }
+        let (late, patience) = match self.format {
+            Format::Cri => (LATE_BYTES, LAST_WORDS),
+            Format::Plain => (LATE_HOST_BYTES, LATE_HOST_BYTES),
+        };
         let over = self.ended || self.files.iter().all(|file| file.gone);
-        let idle = self.idle_since.is_some_and(|since| output.now.saturating_duration_since(since) > LAST_WORDS);
-        if over && idle {
+        let idle = self.idle_since.is_some_and(|since| output.now.saturating_duration_since(since) > patience);
+        // What has no newline is read first: it may be the end of a line that waits.
+        if over && idle && self.files.iter().all(|file| file.is_read_out() || file.unreadable) {
             self.flush_last_words(output);
         }
         let last = self.files.len().saturating_sub(1);
         for (at, file) in self.files.iter_mut().enumerate() {
             file.is_complete |= match file.finished_at {
-                Some(finished) => output.now.saturating_duration_since(finished) > LATE_BYTES,
+                Some(finished) => output.now.saturating_duration_since(finished) > late,
                 None => at == last && over && idle,
             };
-            if file.is_complete && file.read >= file.size && file.is_stored(known) {
+            if file.is_complete && file.is_read_out() && file.is_stored(known) {
                 file.file = None;
             }
         }
@@ -377,11 +397,13 @@ impl Log {
         let path = self.files[at].path.display();
         tracing::warn!(%path, "log file became shorter, reading it from its beginning");
         output.counts.truncated += 1;
+        let file = &self.files[at];
+        let long = if let Some(LongLine::Taken { stream, .. }) = file.long { Some(stream) } else { None };
         for stream in STREAMS {
             // The rest of a line that was begun in it is gone.
             let waits_here =
                 |partial: &Partial| partial.ends.last().is_some_and(|(source, _)| *source == self.files[at].source);
-            if self.partials[stream as usize].as_ref().is_some_and(waits_here) {
+            if long == Some(stream) || self.partials[stream as usize].as_ref().is_some_and(waits_here) {
                 self.complete(stream, output);
             }
         }

@@ -85,8 +85,10 @@ pub struct Tailer {
     logs: Vec<Log>,
     by_key: HashMap<Key, usize>,
     buffer: Vec<u8>,
-    /// Whose turn is next.
-    turn: usize,
+    /// Passes over all logs.
+    passes: u64,
+    /// In which order a pass goes through the logs.
+    order: Vec<usize>,
     counts: Counts,
     /// Paths that could not be opened, said once.
     unreadable: HashSet<PathBuf>,
@@ -112,7 +114,8 @@ impl Tailer {
             logs: Vec::new(),
             by_key: HashMap::new(),
             buffer: vec![0; BUFFER],
-            turn: 0,
+            passes: 0,
+            order: Vec::new(),
             counts: Counts::default(),
             unreadable: HashSet::new(),
         }
@@ -164,8 +167,11 @@ impl Tailer {
                 self.add(Log::new(key, lane, Format::Plain, common))
             }
         };
-        if !path.exists() {
-            return;
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return self.logs[at].keep_only(&[]),
+            // Opening it says why.
+            Err(_) => {}
         }
         let live = crate::discover::layout::Age::Live;
         if let Some(present) = self.take_up(at, path, &live, known) {
@@ -173,12 +179,16 @@ impl Tailer {
         }
     }
 
-    /// Reads up to a quantum of each log whose lane takes records, starting where the last pass ended.
+    /// Reads up to a quantum of each log whose lane takes records: those first of which nothing was read
+    /// for longest, so that the logs of a lane that takes little have their turns.
     pub fn read(&mut self, lanes: &mut Lanes, known: &dyn Known, now: Instant, wall_ns: i64) -> Pass {
         let mut pass = Pass::default();
         // What is found from now on came after the first start.
         self.first_look = false;
-        let count = self.logs.len();
+        self.passes += 1;
+        self.order.clear();
+        self.order.extend(0..self.logs.len());
+        self.order.sort_by_key(|at| self.logs[*at].read_in);
         let mut text = Vec::with_capacity(30);
         time::write(wall_ns, &mut text);
         let mut reading = Reading {
@@ -189,13 +199,14 @@ impl Tailer {
             since: if let StartFrom::Since(since) = self.start { since } else { i64::MIN },
             quantum: QUANTUM,
         };
-        for turn in 0..count {
-            let read = self.logs[(self.turn + turn) % count].read(&mut reading);
+        for at in &self.order {
+            let log = &mut self.logs[*at];
+            let read = log.read(&mut reading);
+            if read.bytes > 0 {
+                log.read_in = self.passes;
+            }
             pass.bytes += read.bytes;
             pass.more |= read.more;
-        }
-        if count > 0 {
-            self.turn = (self.turn + 1) % count;
         }
         pass
     }
@@ -285,7 +296,8 @@ impl Tailer {
             Ok(Opened::Gone) => None,
             Err(error) => {
                 self.say_unreadable(path, &error);
-                None
+                // What cannot be looked at is not gone.
+                self.logs[at].identity_at(path)
             }
         }
     }

@@ -449,10 +449,49 @@ fn a_line_that_its_writer_never_ended_is_sent_once_nobody_can_end_it() {
     node.append("1.log", out("2"));
     assert_eq!(node.run(), ["stdout:2"]);
     node.wait(20);
-    assert_eq!(node.run(), ["stderr:last ", "stdout:died here"]);
+    assert_eq!(node.run(), ["stdout:died here"]);
+    node.read();
+    node.wait(20);
+    assert_eq!(node.deliver(), ["stderr:last "]);
     node.wait(20);
     assert_eq!(node.tailer.totals().1, 1, "the ended attempt's file is closed");
     assert_eq!(node.restart().run(), [""; 0]);
+}
+
+#[test]
+fn last_words_without_a_newline_end_the_line_that_waits_for_them() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", line("stdout", "P", "begun ") + out("ended").trim_end());
+    node.append("1.log", out("new life"));
+    assert_eq!(node.run(), ["stdout:new life"]);
+    node.read();
+    node.wait(20);
+    assert_eq!(node.run(), ["stdout:begun ended"]);
+}
+
+#[test]
+fn the_logs_of_a_lane_that_takes_little_have_their_turns() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let pod = |n: usize| format!("ns_pod-{n}_uid{n}/app/0.log");
+    for n in 0..20 {
+        let path = node.dir.path().join(pod(n));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // The first three are in one lane; each has several passes' worth.
+        let text = if n < 3 { (0..20_000).map(|line| out(&format!("{n} {line}"))).collect() } else { String::new() };
+        fs::write(path, text).unwrap();
+    }
+    node.look();
+    let lane = node.lanes.lane(Category::Application, &"ns".into());
+    let mut seen = [0; 3];
+    for _ in 0..9 {
+        // A lane that takes a block or two in a pass.
+        node.lanes.narrow(lane);
+        node.tailer.read(&mut node.lanes, &node.positions, node.now, 1_000);
+        for message in node.deliver() {
+            seen[usize::from(message.as_bytes()[7] - b'0')] += 1;
+        }
+    }
+    assert!(seen.iter().all(|lines| *lines > 1_000), "{seen:?}");
 }
 
 #[test]
@@ -460,8 +499,12 @@ fn a_rotated_file_without_a_final_newline_is_sent_whole_and_closed_for_good() {
     let mut node = Node::new(StartFrom::Beginning, true);
     node.append("0.log", out("1") + "torn");
     node.rename("0.log", "0.log.20251026-101530");
-    node.append("0.log", out("2"));
-    assert_eq!(node.run(), ["stdout:1", "stdout:2"]);
+    node.append("0.log", out("2") + out("last").trim_end());
+    node.rename("0.log", "0.log.20251026-101531");
+    node.append("0.log", out("3"));
+    assert_eq!(node.run(), ["stdout:1", "stdout:2", "stdout:3"]);
+    node.wait(20);
+    assert_eq!(node.run(), ["stdout:last"]);
     for _ in 0..3 {
         node.wait(20);
         assert_eq!(node.run(), [""; 0]);

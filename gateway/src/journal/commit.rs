@@ -307,7 +307,7 @@ impl Committer {
     }
 }
 
-/// An earlier entry could not be written: the whole group is in doubt.
+/// An earlier entry could not be written: the log has given up what it had not stored by then.
 struct GroupFailed;
 
 fn gauge(value: u64) -> i64 {

@@ -28,14 +28,14 @@ pub enum Error {
     },
     /// The volume is smaller than the journal needs to free anything.
     #[error(
-        "{directory}: {free} bytes are free or the journal's own, two segments take {needed}: give it a larger volume, or make journal.segment_bytes smaller",
+        "{directory}: the volume has {size} bytes, two segments take {needed}: give it a larger volume, or make journal.segment_bytes smaller",
         directory = directory.display()
     )]
     NoRoom {
         /// The journal's directory.
         directory: PathBuf,
-        /// Bytes that it could have.
-        free: u64,
+        /// Bytes of the volume.
+        size: u64,
         /// Bytes that it has to have.
         needed: u64,
     },

@@ -14,11 +14,13 @@ pub(super) fn check(config: &checked::Journal) -> Result<(), Error> {
     let directory = &config.directory;
     fs::create_dir_all(directory).map_err(Error::file("create", directory))?;
     let volume = rustix::fs::statvfs(directory).map_err(|errno| Error::file("look at", directory)(errno.into()))?;
-    let free = volume.f_bavail.saturating_mul(volume.f_frsize).saturating_add(size_of_files(&directory.join("log")));
     let needed = 2 * config.segment_bytes;
-    if free < needed {
-        return Err(Error::NoRoom { directory: directory.clone(), free, needed });
+    let size = volume.f_blocks.saturating_mul(volume.f_frsize);
+    if size < needed {
+        return Err(Error::NoRoom { directory: directory.clone(), size, needed });
     }
+    // One that is full for now is no reason not to start: delivering is what makes room.
+    let free = volume.f_bavail.saturating_mul(volume.f_frsize).saturating_add(size_of_files(&directory.join("log")));
     if free < config.max_bytes {
         tracing::warn!(
             directory = %directory.display(), max_bytes = %Bytes(config.max_bytes), room = %Bytes(free),

@@ -105,11 +105,17 @@ impl<'a, C: Clock + Clone> Request<'a, C> {
                     // that its neighbours stand for themselves.
                     Reason::Version => Verdict::RetryAfter(MISTAKE, reason),
                     _ => {
-                        match frame.lane() {
-                            Some(lane) => drop(self.held_back.insert(lane)),
-                            None => self.all_held_back = true,
+                        let behind = self.all_held_back
+                            || match frame.lane() {
+                                Some(lane) => !self.held_back.insert(lane),
+                                None => std::mem::replace(&mut self.all_held_back, true),
+                            };
+                        // Nothing is said for good of a block while one before it is undecided.
+                        if behind {
+                            Verdict::RetryAfter(Duration::ZERO, Reason::Behind)
+                        } else {
+                            Verdict::Rejected(reason)
                         }
-                        Verdict::Rejected(reason)
                     }
                 };
                 self.blocks.push(Decided { size: None, tenant: None, verdict: Some(verdict) });

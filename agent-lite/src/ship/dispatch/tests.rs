@@ -234,6 +234,51 @@ async fn rule_4_a_refused_block_and_those_behind_it_get_new_numbers() {
 }
 
 #[tokio::test]
+async fn rule_3_the_ring_holds_pieces_that_were_refused_until_it_holds_their_successors() {
+    let script = [Say::Verdicts("too-large 100 burst\n"), Say::Verdicts("accepted\nretry-after 60000 limit-bytes\n")];
+    let (gateway, mut agent) = one_gateway(&script).await;
+    let lane = agent.cut("ns", &["a", "b", "c", "d"]);
+    agent.until(|agent| agent.lanes.paused() == 1 && gateway.requests.lock().unwrap().len() == 2).await;
+    // The first piece is stored and covered by a checkpoint; the second one waits for a minute.
+    let stored = agent.dispatch.take_stored();
+    agent.dispatch.checkpointed(stored);
+    assert_eq!((agent.stored(), agent.lanes.queue(lane).len()), (0, 1));
+    let last = gateway.numbers()[1][1];
+    assert!(agent.kept_in_ring().contains(&last), "or a restart would cut the first piece's lines anew");
+}
+
+#[tokio::test]
+async fn a_rejected_block_is_not_buried_before_those_ahead_of_it_are_decided() {
+    let script = [
+        Say::Verdicts("retry-after 1 overload\nrejected json\n"),
+        Say::Verdicts("accepted\n"),
+        Say::Verdicts("rejected json\n"),
+    ];
+    let (gateway, mut agent) = one_gateway(&script).await;
+    agent.cut("ns", &["a"]);
+    agent.cut("ns", &["b"]);
+    agent.until(|_| gateway.requests.lock().unwrap().len() == 2).await;
+    assert!(agent.stored() < 20 && agent.metrics.dead_letters.get() == 0);
+    agent.drain().await;
+    assert_eq!((agent.stored(), agent.metrics.dead_letters.get()), (20, 1));
+}
+
+#[tokio::test]
+async fn blocks_of_two_producers_do_not_share_a_request_of_their_lane() {
+    let (gateway, mut agent) = one_gateway(&[Say::Verdicts("retry-after 1 overload\n")]).await;
+    let lane = agent.cut("ns", &["a"]);
+    let other = sluice_wire::ProducerId([9; 16]);
+    agent.lanes.queue(lane)[0].give_number(BlockId { producer: other, number: 1 }).unwrap();
+    agent.lanes.queue(lane)[0].set_doubt(Doubt { journal: gateway.journal, since_ms: u64::MAX / 2 });
+    agent.cut("ns", &["b"]);
+    agent.drain().await;
+    assert_eq!(gateway.requests().iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
+    let producers: Vec<bool> =
+        gateway.requests().concat().iter().map(|block| block.header.lane.producer == other).collect();
+    assert_eq!(producers, [true, true, false]);
+}
+
+#[tokio::test]
 async fn a_lane_at_its_limit_tries_with_one_block_and_with_more_once_some_have_passed() {
     let limited = "retry-after 1 limit-bytes\n".to_owned() + &"retry-after 0 behind\n".repeat(19);
     let (gateway, mut agent) = one_gateway(&[Say::Verdicts(limited.leak())]).await;

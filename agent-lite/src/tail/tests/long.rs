@@ -104,3 +104,41 @@ fn an_endless_partial_line_is_bounded_and_whole() {
     let joined: String = messages.iter().map(|part| part.strip_prefix("stdout:").unwrap()).collect();
     assert_eq!(joined.len(), 40 * (16 << 10) + 3);
 }
+
+#[test]
+fn a_long_line_in_a_truncated_file_does_not_take_in_the_next_line() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    fs::write(node.host_path(), "x".repeat(400_000)).unwrap();
+    let begun = node.run_host();
+    fs::write(node.host_path(), "after\n").unwrap();
+    node.wait(1);
+    let ended = node.run_host();
+    assert_eq!(ended.last().map(String::as_str), Some("host:after"));
+    let joined: usize = begun.iter().chain(&ended).map(|part| part.len() - "host:".len()).sum();
+    assert_eq!(joined, 256 * 1024 + "after".len(), "what was read of it, and the line");
+}
+
+#[test]
+fn a_long_line_that_a_rotation_leaves_without_an_end_is_ended_before_the_next_file() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    for extra in [0, 1000] {
+        let length = 256 * 1024 * 2 - "2025-10-26T10:15:30.1Z stdout F ".len() + extra;
+        let content = format!("{extra:04}{}", "y".repeat(length - 4));
+        node.append("0.log", out(&content).trim_end());
+        let mut sent = node.run();
+        node.rename("0.log", &format!("0.log.20251026-10153{}", extra / 1000));
+        node.append("0.log", out("next"));
+        sent.extend(node.run());
+        assert!(!sent.contains(&"stdout:next".to_owned()), "its end may still come");
+        node.wait(20);
+        sent.extend(node.run());
+        assert!(sent.last().is_some_and(|last| last == "stdout:next"));
+        let joined: String = sent[..sent.len() - 1].iter().map(|part| part.strip_prefix("stdout:").unwrap()).collect();
+        assert!(joined == content, "{} of {} bytes", joined.len(), content.len());
+        node.settle();
+        let mut again = node.restart();
+        assert_eq!(again.run(), [""; 0], "covered");
+        node = again;
+        node.rename("0.log", &format!("0.log.20251026-10153{}", 5 + extra / 1000));
+    }
+}
