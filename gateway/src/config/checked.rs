@@ -94,8 +94,8 @@ pub enum DestinationKind {
 pub struct VictoriaLogs {
     /// Scheme, host, port, optional path prefix; no trailing slash.
     pub url: String,
-    /// Bearer token, read from a file at start; never printed.
-    pub token: Option<Secret>,
+    /// Bearer token; never printed.
+    pub token: Option<Token>,
     /// CA of the server, where it is not a public one.
     pub ca: Option<PathBuf>,
     /// `_stream_fields` of the request.
@@ -118,6 +118,15 @@ pub struct VictoriaLogs {
     pub batch_raw_bytes: usize,
     /// Age of a batch's first block.
     pub batch_age: Duration,
+}
+
+/// Where a destination's token comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Token {
+    /// As it stands in the configuration's environment.
+    Fixed(Secret),
+    /// What a file holds: read again and again, for such tokens are renewed.
+    File(PathBuf),
 }
 
 /// Files `{directory}/{tenant}/{category}/….jsonl`.

@@ -29,6 +29,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sluice_durable_log::io::Files;
+use sluice_wire::JournalId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -39,11 +40,14 @@ use self::destination::victorialogs::VictoriaLogs;
 use self::destination::{Destination, Trailing};
 use self::worker::{Setting, Worker};
 use crate::config::checked::{self, DestinationKind};
-use crate::journal::{self, Embedded, EmbeddedSubscription, Journal as _, Subscription as _};
+use crate::journal::{self, Embedded, EmbeddedSubscription, Journal as _, Subscriber, Subscription as _};
 use crate::metrics::deliver::DeliverMetrics;
 
 /// Share of the journal's bytes that the dead letters of one destination may take; more if a batch needs it.
 const DEAD_LETTER_SHARE: u64 = 16;
+
+/// A destination that could not be set up is tried again after this.
+const SET_UP_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why the delivery to a destination could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +83,7 @@ pub enum Error {
 pub struct Health {
     /// Its name.
     pub destination: Arc<str>,
-    /// Why its thread ended; `None`: it works.
+    /// Why nothing goes to it: it cannot be set up, or its thread ended. `None`: it works.
     pub stopped: Option<String>,
     /// Tenants that do not get through at present, with what was said.
     pub failing: Vec<(Arc<str>, String)>,
@@ -119,10 +123,12 @@ enum Stop {
     By(Instant),
 }
 
-/// Starts the delivery to every destination; returns when all have begun to read.
+/// Starts the delivery to every destination. One that cannot be set up (a directory that cannot be written,
+/// a CA that is not there) stops nobody else: its entries are kept, and it is tried again.
 ///
 /// # Errors
-/// The first destination that cannot be set up; none goes on then.
+/// Where the system gives no thread, or the cursor of a destination that is no longer configured cannot be
+/// moved.
 pub fn start(
     journal: &Embedded,
     destinations: &[checked::Destination],
@@ -133,17 +139,18 @@ pub fn start(
     let mut deliverers = Deliverers { stop, running: Vec::new() };
     for destination in destinations {
         let name = &destination.name;
-        let subscription =
-            journal.subscribe(name).map_err(|source| Error::Journal { destination: Arc::clone(name), source })?;
-        let part =
-            Part { journal, name: Arc::clone(name), subscription, metrics: metrics.clone(), stop: stopping.clone() };
-        deliverers.running.push(match &destination.kind {
-            DestinationKind::VictoriaLogs(config) => part.start(move |_| VictoriaLogs::new(config))?,
-            DestinationKind::File(config) => {
-                let files = Arc::clone(journal.files());
-                part.start(move |state| FileTree::open(files, config, state))?
-            }
-        });
+        let part = Part {
+            name: Arc::clone(name),
+            kind: destination.kind.clone(),
+            subscriber: journal.subscriber(name),
+            journal: journal.id(),
+            files: Arc::clone(journal.files()),
+            config: journal.config().clone(),
+            metrics: metrics.clone(),
+            health: Arc::new(Mutex::new(Health { destination: Arc::clone(name), ..Health::default() })),
+            stop: stopping.clone(),
+        };
+        deliverers.running.push(part.start()?);
     }
     let destination: Arc<str> = "(all)".into();
     journal.keep_only(&names).map_err(|source| Error::Journal { destination, source })?;
@@ -151,56 +158,28 @@ pub fn start(
 }
 
 /// What one delivery is made of.
-struct Part<'a> {
-    journal: &'a Embedded,
+struct Part {
     name: Arc<str>,
-    subscription: EmbeddedSubscription,
+    kind: DestinationKind,
+    subscriber: Subscriber,
+    journal: JournalId,
+    files: Arc<dyn Files>,
+    config: checked::Journal,
     metrics: DeliverMetrics,
+    health: Arc<Mutex<Health>>,
     stop: watch::Receiver<Stop>,
 }
 
-impl Part<'_> {
-    fn start<D, E>(self, make: impl FnOnce(Option<&[u8]>) -> Result<D, E>) -> Result<Running, Error>
-    where
-        D: Destination + Send,
-        E: std::error::Error + Send + Sync + 'static,
-    {
-        let name = Arc::clone(&self.name);
-        let failed = |source| Error::Journal { destination: Arc::clone(&name), source };
-        let destination = make(self.subscription.state())
-            .map_err(|error| Error::SetUp { destination: Arc::clone(&name), source: Box::new(error) })?;
-        let below = |kind: &str| -> PathBuf { self.journal.directory().join(kind).join(&*name) };
-        let files: &Arc<dyn Files> = self.journal.files();
-        let config = self.journal.config();
-        let recorded = match destination.terms().trailing {
-            Trailing::Count(_) => {
-                Some(BatchLog::open(Arc::clone(files), &below("batches"), self.journal.id()).map_err(failed)?)
-            }
-            Trailing::Wait(_) | Trailing::Final => None,
-        };
-        // Room for a batch of which every record is rejected, however small the journal is.
-        let room = (config.max_bytes / DEAD_LETTER_SHARE).max(2 * destination.terms().batch_raw_bytes as u64);
-        let letters = DeadLetters::open(Arc::clone(files), &below("dead-letters"), room).map_err(failed)?;
-        let health = Arc::new(Mutex::new(Health { destination: Arc::clone(&name), ..Health::default() }));
-        let setting = Setting {
-            name: Arc::clone(&name),
-            metrics: self.metrics,
-            health: Arc::clone(&health),
-            stop: self.stop,
-            // As precise as a share of a disk has to be.
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-            park_above: (config.max_bytes as f64 * config.park_above) as u64,
-        };
+impl Part {
+    fn start(self) -> Result<Running, Error> {
         let (telling, ended) = watch::channel(false);
-        let subscription = self.subscription;
-        let told = Arc::clone(&health);
+        let health = Arc::clone(&self.health);
+        let name = Arc::clone(&self.name);
         let work = move || {
+            let (name, told) = (Arc::clone(&self.name), Arc::clone(&self.health));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let result = match runtime {
-                Ok(runtime) => {
-                    let worker = Worker::new(setting, subscription, destination, recorded, letters);
-                    runtime.block_on(worker.run()).map_err(|error| error.to_string())
-                }
+                Ok(runtime) => runtime.block_on(self.run()).map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             if let Err(error) = result {
@@ -209,11 +188,93 @@ impl Part<'_> {
             }
             telling.send_replace(true);
         };
-        let thread_name = format!("deliver-{}", self.name);
-        let thread = std::thread::Builder::new().name(thread_name).spawn(work);
-        let thread = thread.map_err(|source| Error::Thread { destination: self.name, source })?;
+        let thread = std::thread::Builder::new().name(format!("deliver-{name}")).spawn(work);
+        let thread = thread.map_err(|source| Error::Thread { destination: name, source })?;
         Ok(Running { health, thread, ended })
     }
+
+    /// Delivers until told to stop; before that, tries to set the destination up until it can be.
+    async fn run(mut self) -> Result<(), journal::Error> {
+        let mut stop = self.stop.clone();
+        loop {
+            let files = Arc::clone(&self.files);
+            let error = match self.kind.clone() {
+                DestinationKind::VictoriaLogs(config) => match self.set_up(|_| VictoriaLogs::new(&config)) {
+                    Ok(worker) => return worker.run().await,
+                    Err(error) => error,
+                },
+                DestinationKind::File(config) => match self.set_up(|state| FileTree::open(files, &config, state)) {
+                    Ok(worker) => return worker.run().await,
+                    Err(error) => error,
+                },
+            };
+            self.say_stopped(Some(chain(&error)));
+            // Whoever started us may be gone: that is a stop as well.
+            if tokio::time::timeout(SET_UP_AGAIN, stop.wait_for(|stop| *stop != Stop::No)).await.is_ok() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Opens all that the delivery needs.
+    fn set_up<D, E>(
+        &mut self,
+        make: impl FnOnce(Option<&[u8]>) -> Result<D, E>,
+    ) -> Result<Worker<EmbeddedSubscription, D>, Error>
+    where
+        D: Destination,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let name = &self.name;
+        let failed = |source| Error::Journal { destination: Arc::clone(name), source };
+        let subscription = self.subscriber.subscribe().map_err(failed)?;
+        let destination = make(subscription.state())
+            .map_err(|error| Error::SetUp { destination: Arc::clone(name), source: Box::new(error) })?;
+        let config = &self.config;
+        let below = |kind: &str| -> PathBuf { config.directory.join(kind).join(&**name) };
+        let files = || Arc::clone(&self.files);
+        let recorded = match destination.terms().trailing {
+            Trailing::Count(_) => Some(BatchLog::open(files(), &below("batches"), self.journal).map_err(failed)?),
+            Trailing::Wait(_) | Trailing::Final => None,
+        };
+        // Room for a batch of which every record is rejected, however small the journal is.
+        let room = (config.max_bytes / DEAD_LETTER_SHARE).max(2 * destination.terms().batch_raw_bytes as u64);
+        let letters = DeadLetters::open(files(), &below("dead-letters"), room).map_err(failed)?;
+        let setting = Setting {
+            name: Arc::clone(name),
+            metrics: self.metrics.clone(),
+            health: Arc::clone(&self.health),
+            stop: self.stop.clone(),
+            // As precise as a share of a disk has to be.
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+            park_above: (config.max_bytes as f64 * config.park_above) as u64,
+        };
+        self.say_stopped(None);
+        Ok(Worker::new(setting, subscription, destination, recorded, letters))
+    }
+
+    /// Tells why nothing goes out at all, or that it does.
+    fn say_stopped(&self, why: Option<String>) {
+        self.metrics.stopped.with_label_values(&[&*self.name]).set(why.is_some().into());
+        let mut health = self.health.lock().expect("no code panics while it holds the health");
+        if health.stopped != why {
+            match &why {
+                Some(why) => tracing::error!(
+                    destination = &*self.name,
+                    why,
+                    "nothing is delivered; what comes is kept, and this is tried again"
+                ),
+                None => tracing::info!(destination = &*self.name, "delivery begins"),
+            }
+        }
+        health.stopped = why;
+    }
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 impl Deliverers {

@@ -183,6 +183,21 @@ async fn append(journal: &Embedded, entries: Vec<Entry>) {
     assert!(answers.iter().all(|answer| matches!(answer, Appended::Stored(_))), "{answers:?}");
 }
 
+/// Appends one entry, again where there is no room or nobody knows: what the journal lets go of is gone when
+/// its own threads, which know nothing of paused time, have done their work.
+async fn append_at_last(journal: &Embedded, entry: Entry) {
+    for _ in 0..20_000 {
+        match journal.append(vec![entry.clone()]).await[0] {
+            Appended::Stored(_) | Appended::Duplicate => return,
+            Appended::Full | Appended::Unknown | Appended::Unavailable => {
+                tokio::time::sleep(Duration::from_millis(10)).await
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("there never was room");
+}
+
 /// Waits, in paused time, until `condition` holds.
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     for _ in 0..20_000 {

@@ -48,6 +48,21 @@ pub struct Embedded {
     thread: Option<JoinHandle<()>>,
 }
 
+/// See [`Embedded::subscriber`].
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    destination: Box<str>,
+}
+
+impl Subscriber {
+    /// As [`Journal::subscribe`].
+    pub(crate) fn subscribe(&self) -> Result<EmbeddedSubscription, Error> {
+        EmbeddedSubscription::open(Arc::clone(&self.shared), self.commands.clone(), &self.destination)
+    }
+}
+
 /// What the committing thread and the subscriptions have in common.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -163,6 +178,19 @@ impl Embedded {
         // Full or closed: the next commit releases all the same.
         let _ = self.commands.try_send(Command::Release);
         Ok(())
+    }
+
+    /// Subscribes `destination`, when and as often as whoever has this wants to. What it needs is kept from
+    /// now on, though it may not be able to read yet.
+    pub(crate) fn subscriber(&self, destination: &str) -> Subscriber {
+        if self.shared.pins.of(destination).is_none() {
+            self.shared.pins.set(destination, 0);
+        }
+        Subscriber {
+            shared: Arc::clone(&self.shared),
+            commands: self.commands.clone(),
+            destination: destination.into(),
+        }
     }
 
     /// How full it is.

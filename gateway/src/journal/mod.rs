@@ -23,6 +23,7 @@ mod snapshots;
 mod subscription;
 
 pub use cursor::Totals;
+pub(crate) use embedded::Subscriber;
 pub use embedded::{Embedded, Fill};
 pub use error::Error;
 pub use subscription::EmbeddedSubscription;

@@ -32,6 +32,7 @@ pub struct DeliverMetrics {
     pub(crate) parked_bytes: IntGaugeVec,
     pub(crate) parked_max_bytes: IntGaugeVec,
     pub(crate) held: IntGaugeVec,
+    pub(crate) stopped: IntGaugeVec,
     pub(crate) dead_letter_bytes: IntGaugeVec,
     pub(crate) dead_letter_max_bytes: IntGaugeVec,
 }
@@ -111,6 +112,7 @@ impl DeliverMetrics {
                 "1 while nothing goes out for the tenant because of a mistake in configuration.",
                 &["tenant"],
             )?,
+            stopped: gauge("stopped", "1 while the destination cannot be set up, and nothing goes to it.", &[])?,
             dead_letter_bytes: gauge("dead_letter_bytes", "Bytes that dead letters take.", &[])?,
             dead_letter_max_bytes: gauge(
                 "dead_letter_max_bytes",

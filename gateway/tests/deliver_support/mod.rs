@@ -54,6 +54,11 @@ impl Rig {
         deliver::start(journal, std::slice::from_ref(&self.destination), &self.metrics).unwrap()
     }
 
+    #[allow(dead_code, reason = "not every test starts deliveries of its own")]
+    pub(crate) fn metrics(&self) -> &DeliverMetrics {
+        &self.metrics
+    }
+
     /// Blocks of one record each.
     pub(crate) async fn append(&self, journal: &Embedded, tenant: &str, numbers: RangeInclusive<u64>) {
         let entries = numbers.map(|number| self.entry(tenant, number, &[(number, self.time_of(number))])).collect();

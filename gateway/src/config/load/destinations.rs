@@ -6,7 +6,7 @@ use std::time::Duration;
 use sluice_settings::{Map, Node};
 
 use super::{DAY, GIB, MIB, Sources, words};
-use crate::config::checked::{Destination, DestinationKind, FileDestination, VictoriaLogs};
+use crate::config::checked::{Destination, DestinationKind, FileDestination, Token, VictoriaLogs};
 
 pub(super) fn read(node: &Node<'_>, journal: Option<&Path>, sources: Sources<'_>) -> Vec<Destination> {
     let mut destinations: Vec<Destination> = Vec::new();
@@ -67,7 +67,10 @@ fn victorialogs(map: &Map<'_>, sources: Sources<'_>) -> Option<VictoriaLogs> {
     let seconds = |from, to| Duration::from_secs(from)..=Duration::from_secs(to);
     let batch_age = Duration::from_millis(10)..=Duration::from_secs(60);
     let url = map.required("url").read("a URL such as http://vmauth:8427, without /insert, query or password", url);
-    let token = words::token(map, sources);
+    let token = words::token(map, sources).map(|secret| match map.optional("token_file").file() {
+        Some(file) => Token::File(file),
+        None => Token::Fixed(secret),
+    });
     if map.optional("token_file").is_present() {
         map.optional("token_env").refuse("token_file is there already: keep one of them");
     }

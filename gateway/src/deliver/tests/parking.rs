@@ -132,3 +132,17 @@ async fn parked_entries_that_are_decided_here_and_there_do_not_stop_the_journal(
     let next = tokio::time::timeout(Duration::from_secs(10), subscription.next()).await;
     assert!(matches!(next, Ok(Ok(Event::Entry(position, _))) if position.index == count), "{next:?}");
 }
+
+/// A destination that cannot be set up yet has no cursor, and needs its entries all the same.
+#[tokio::test]
+async fn a_destination_that_has_not_subscribed_yet_pins_what_comes() {
+    let rig = Rig::new();
+    let journal = rig.open();
+    let subscriber = journal.subscriber("logs");
+    // Four segments; the last append lets go of what nobody needs.
+    for first in [1, 11, 21] {
+        append(&journal, (first..first + 10).map(big).collect()).await;
+    }
+    let subscription = subscriber.subscribe().unwrap();
+    assert_eq!(subscription.lag().entries, 30);
+}

@@ -213,7 +213,7 @@ async fn entries_for_somebody_else_do_not_pin_the_journal() {
             number += 1;
             let mut entry = big(number);
             entry.destinations = vec!["somebody else".into()];
-            append(&journal, vec![entry]).await;
+            append_at_last(&journal, entry).await;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     })
@@ -475,7 +475,7 @@ async fn what_pins_too_much_of_the_journal_is_moved_out_of_it() {
         // The journal alone takes 4 MiB, 400 of these.
         for _ in 0..550 {
             number += 1;
-            append(&journal, vec![big(number)]).await;
+            append_at_last(&journal, big(number)).await;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         assert!(rig.metric("parked_entries{destination=\"logs\"}") > 100);
@@ -607,8 +607,7 @@ async fn a_disk_that_fails_while_batches_are_parked_repeats_nothing() {
             while rig.metric("parked_entries{destination=\"logs\"}") == 0 {
                 number += 1;
                 // The fault may meet the journal: then the same entry once more.
-                while !matches!(journal.append(vec![big(number)]).await[0], Appended::Stored(_) | Appended::Duplicate) {
-                }
+                append_at_last(&journal, big(number)).await;
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 if number == 195 {
                     // Soon more is pinned than may be.

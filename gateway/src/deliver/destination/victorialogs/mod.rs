@@ -9,31 +9,28 @@
 //! - vmauth's 502 and 503 come also after the body was passed on in part, so they prove nothing;
 //! - identical rows are stored twice; rows are visible after about a second.
 
+mod access;
 mod body;
 mod classify;
 mod lines;
 mod query;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Url, redirect};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
+use reqwest::{StatusCode, Url};
 use sluice_wire::Encoding;
 
+use self::access::Access;
 use self::body::Chunks;
 use self::lines::{Decoded, Lines};
 use super::{Asked, Destination, Mode, Outcome, Receipt, Refusal, RejectReason, Rejected, Terms, Trailing};
 use crate::config::checked;
 use crate::deliver::batch::{Batch, BatchId};
 
-/// Connecting takes longer only where nobody listens.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Below the minute after which VictoriaLogs and vmauth close an idle connection
-/// (`-http.idleConnTimeout`), so that a request seldom meets one that is just being closed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The tenant, for vmauth.
 const TENANT: &str = "x-scope-orgid";
 /// The field that carries the batch's id. The agents rename fields of applications that are called so.
@@ -42,23 +39,18 @@ const BATCH_FIELD: &str = "sluice_batch";
 /// Why the destination cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::deliver) enum SetUp {
-    #[error("cannot read the certificates in {file}", file = file.display())]
-    File { file: std::path::PathBuf, source: std::io::Error },
-    #[error("cannot make an HTTP client")]
-    Client(#[from] reqwest::Error),
+    #[error(transparent)]
+    Access(#[from] access::Error),
     #[error("{url} is no URL: {why}")]
     Url { url: String, why: String },
-    #[error("the token is not a header's value")]
-    Token,
 }
 
 /// One store.
 pub(in crate::deliver) struct VictoriaLogs {
     config: checked::VictoriaLogs,
-    client: Client,
+    access: RefCell<Access>,
     insert: Url,
     query: Url,
-    authorization: Option<HeaderValue>,
     /// It has taken a line since the gateway started.
     has_taken: Cell<bool>,
 }
@@ -66,26 +58,6 @@ pub(in crate::deliver) struct VictoriaLogs {
 impl VictoriaLogs {
     /// Sets it up; sends nothing.
     pub(in crate::deliver) fn new(config: &checked::VictoriaLogs) -> Result<Self, SetUp> {
-        let mut client = Client::builder()
-            .timeout(config.timeout)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            // A redirect is a mistake in configuration: the POST would become a GET.
-            .redirect(redirect::Policy::none())
-            .user_agent(concat!("sluice-gateway/", env!("CARGO_PKG_VERSION")));
-        if let Some(file) = &config.ca {
-            let pem = std::fs::read(file).map_err(|source| SetUp::File { file: file.clone(), source })?;
-            client = client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&pem)?);
-        }
-        let authorization = match &config.token {
-            None => None,
-            Some(token) => {
-                let value = HeaderValue::try_from(format!("Bearer {}", token.reveal()));
-                let mut value = value.map_err(|_| SetUp::Token)?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
         let url = |path: &str, parameters: &[(&str, &str)]| {
             Url::parse_with_params(&format!("{}{path}", config.url), parameters)
                 .map_err(|error| SetUp::Url { url: config.url.clone(), why: error.to_string() })
@@ -95,8 +67,7 @@ impl VictoriaLogs {
         Ok(Self {
             insert: url("/insert/jsonline", &fields)?,
             query: url("/select/logsql/query", &[])?,
-            client: client.build()?,
-            authorization,
+            access: RefCell::new(Access::new(config)?),
             has_taken: Cell::new(false),
             config: config.clone(),
         })
@@ -104,6 +75,25 @@ impl VictoriaLogs {
 
     /// One request.
     async fn post(&self, tenant: &str, id: BatchId, encoding: Encoding, chunks: Vec<Bytes>) -> Outcome {
+        let sent = self.post_once(tenant, id, encoding, chunks).await;
+        let is_refused = sent.as_ref().is_ok_and(|response| response.status() == StatusCode::UNAUTHORIZED);
+        let is_unreachable = sent.as_ref().is_err_and(reqwest::Error::is_connect);
+        if is_refused || is_unreachable {
+            self.access.borrow_mut().doubt();
+        }
+        match sent {
+            Ok(response) => classify::response(response).await,
+            Err(error) => classify::error(&error),
+        }
+    }
+
+    async fn post_once(
+        &self,
+        tenant: &str,
+        id: BatchId,
+        encoding: Encoding,
+        chunks: Vec<Bytes>,
+    ) -> reqwest::Result<reqwest::Response> {
         let mut url = self.insert.clone();
         if self.config.batch_ids {
             url.query_pairs_mut().append_pair("extra_fields", &format!("{BATCH_FIELD}={id}"));
@@ -112,16 +102,15 @@ impl VictoriaLogs {
         if encoding != Encoding::None {
             request = request.header(CONTENT_ENCODING, encoding.word());
         }
-        match request.body(reqwest::Body::wrap(Chunks::new(chunks))).send().await {
-            Ok(response) => classify::response(response).await,
-            Err(error) => classify::error(&error),
-        }
+        request.body(reqwest::Body::wrap(Chunks::new(chunks))).send().await
     }
 
     fn request(&self, url: Url, tenant: &str) -> reqwest::RequestBuilder {
-        let request = self.client.post(url).header(TENANT, tenant);
-        match &self.authorization {
-            Some(value) => request.header(reqwest::header::AUTHORIZATION, value.clone()),
+        let mut access = self.access.borrow_mut();
+        access.refresh();
+        let request = access.client().post(url).header(TENANT, tenant);
+        match access.authorization() {
+            Some(value) => request.header(AUTHORIZATION, value.clone()),
             None => request,
         }
     }
@@ -306,7 +295,8 @@ impl Destination for VictoriaLogs {
     }
 
     async fn count(&self, tenant: &str, asked: &[Asked]) -> Result<Vec<u64>, Refusal> {
-        let counts: HashMap<BatchId, u64> = query::count(self.request(self.query.clone(), tenant), asked).await?;
+        let counts = query::count(self.request(self.query.clone(), tenant), asked).await;
+        let counts: HashMap<BatchId, u64> = counts.inspect_err(|_| self.access.borrow_mut().doubt())?;
         Ok(asked.iter().map(|asked| counts.get(&asked.id).copied().unwrap_or(0)).collect())
     }
 
