@@ -120,13 +120,13 @@ fn a_long_line_in_a_truncated_file_does_not_take_in_the_next_line() {
 
 #[test]
 fn a_long_line_that_a_rotation_leaves_without_an_end_is_ended_before_the_next_file() {
-    let mut node = Node::new(StartFrom::Beginning, true);
     for extra in [0, 1000] {
+        let mut node = Node::new(StartFrom::Beginning, true);
         let length = 256 * 1024 * 2 - "2025-10-26T10:15:30.1Z stdout F ".len() + extra;
         let content = format!("{extra:04}{}", "y".repeat(length - 4));
         node.append("0.log", out(&content).trim_end());
         let mut sent = node.run();
-        node.rename("0.log", &format!("0.log.20251026-10153{}", extra / 1000));
+        node.rename("0.log", "0.log.20251026-101530");
         node.append("0.log", out("next"));
         sent.extend(node.run());
         assert!(!sent.contains(&"stdout:next".to_owned()), "its end may still come");
@@ -136,9 +136,6 @@ fn a_long_line_that_a_rotation_leaves_without_an_end_is_ended_before_the_next_fi
         let joined: String = sent[..sent.len() - 1].iter().map(|part| part.strip_prefix("stdout:").unwrap()).collect();
         assert!(joined == content, "{} of {} bytes", joined.len(), content.len());
         node.settle();
-        let mut again = node.restart();
-        assert_eq!(again.run(), [""; 0], "covered");
-        node = again;
-        node.rename("0.log", &format!("0.log.20251026-10153{}", 5 + extra / 1000));
+        assert_eq!(node.restart().run(), [""; 0], "covered");
     }
 }
