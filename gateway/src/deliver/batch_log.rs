@@ -32,6 +32,8 @@ const SEGMENT_BYTES: u64 = 4 << 20;
 /// Above this the oldest records that live are written once more at the end, so that the log can let go of
 /// all that was settled behind them: a tenant that is held keeps its batch for days.
 const CARRY_ABOVE: u64 = MAX_BYTES / 2;
+/// Records carried at once.
+const MAX_CARRIED: usize = 1024;
 /// Bytes carried at once, and one record.
 const CARRIED_AT_ONCE: usize = 1 << 20;
 
@@ -153,7 +155,8 @@ impl BatchLog {
         }
         let mut carried = Vec::new();
         let mut bytes = 0;
-        let oldest: Vec<(u64, BatchId)> = self.live.iter().map(|(index, live)| (*index, live.id)).collect();
+        let oldest: Vec<(u64, BatchId)> =
+            self.live.iter().take(MAX_CARRIED).map(|(index, live)| (*index, live.id)).collect();
         for (index, id) in oldest {
             if bytes >= CARRIED_AT_ONCE {
                 break;

@@ -72,7 +72,7 @@ impl Parking {
     /// Opens the log below `dir`, where all that the journal's `cursor` knows of was there. `is_known`: the
     /// cursor was found, so that copies of which nothing says whose they are can be no other journal's.
     pub(super) fn open(
-        files: Arc<dyn Files>,
+        files: &Arc<dyn Files>,
         dir: &Path,
         config: &checked::Journal,
         cursor: &Cursor,
@@ -89,9 +89,9 @@ impl Parking {
             at_least: seen.max(track.next()),
             ..Options::new(dir)
         };
-        let (writer, log, _) = durable_log::open(Arc::clone(&files), options)?;
+        let (writer, log, _) = durable_log::open(Arc::clone(files), options)?;
         let path = dir.join(ORIGIN_FILE);
-        let found = ORIGIN.read(&*files, &path)?;
+        let found = ORIGIN.read(&**files, &path)?;
         let own_from = match &found {
             Content::Sound(content) => origin(content).filter(|(of, _)| *of == cursor.log_id()).map(|(_, from)| from),
             // Written before there was such a file.
@@ -101,7 +101,7 @@ impl Parking {
         let is_noted = matches!(found, Content::Sound(_)) && own_from.is_some();
         let own_from = own_from.unwrap_or(log.durable());
         if !is_noted {
-            ORIGIN.replace(&*files, dir, ORIGIN_FILE, &[&cursor.log_id()[..], &own_from.to_le_bytes()].concat())?;
+            ORIGIN.replace(&**files, dir, ORIGIN_FILE, &[&cursor.log_id()[..], &own_from.to_le_bytes()].concat())?;
         }
         Ok(Self { reader: log.reader(track.next()), again: log.reader(0), writer, log, max_bytes, own_from })
     }

@@ -118,7 +118,7 @@ impl EmbeddedSubscription {
         if self.parking.is_none() {
             let files = Arc::clone(&self.shared.files);
             let dir = self.parking_dir();
-            self.parking = Some(Parking::open(files, &dir, &self.shared.config, &self.cursor, is_known)?);
+            self.parking = Some(Parking::open(&files, &dir, &self.shared.config, &self.cursor, is_known)?);
         }
         Ok(self.parking.as_mut().expect("made above"))
     }
