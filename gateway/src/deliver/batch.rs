@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::dead_letters::Letter;
 use super::destination::{Mode, Terms};
-use crate::journal::{Entry, Position};
+use crate::journal::{Entry, PARKED, Position};
 
 /// What an entry costs in memory beside its payload, about.
 const ENTRY_OVERHEAD: usize = 512;
@@ -115,6 +115,11 @@ impl Batch {
         let members = self.members.split_off(middle);
         let entries = self.entries.split_off(middle);
         (Self::new(self.members, self.entries), Self::new(members, entries))
+    }
+
+    /// The oldest of its members in the journal; `None`: all of them are parked.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.members.iter().filter(|member| member.partition != PARKED).map(|member| member.index).min()
     }
 
     /// What the destination should have of it.

@@ -112,13 +112,20 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
     /// pin the journal.
     pub(super) fn move_batches(&mut self, now: Instant) {
         let (tenants, over_share) = (&self.tenants, self.over_share);
-        let waiting = self.schedule.iter_mut().filter(|(then, _)| *then != Then::Decide || over_share);
-        let chosen = waiting.map(|(_, batch)| batch).filter(|batch| {
-            batch.recorded
-                && (over_share || tenants.is_parked(&batch.tenant, now))
-                && batch.members.iter().any(|member| member.partition != PARKED)
-        });
-        for batch in chosen {
+        // The journal lets go from its oldest entry on: while that is being counted, room in the parking log
+        // would be taken by what frees nothing.
+        let away = self.counted_tenants.values().flatten().min().copied().filter(|_| over_share);
+        let to_count = self.to_count.iter_mut().map(|(then, batch)| (*then, batch));
+        let waiting = self.schedule.iter_mut().chain(to_count);
+        let mut chosen: Vec<(u64, &mut Batch)> = waiting
+            .filter(|(then, batch)| {
+                batch.recorded && (over_share || (*then != Then::Decide && tenants.is_parked(&batch.tenant, now)))
+            })
+            .filter_map(|(_, batch)| Some((batch.oldest()?, batch)))
+            .filter(|(oldest, _)| away.is_none_or(|away| *oldest < away))
+            .collect();
+        chosen.sort_unstable_by_key(|(oldest, _)| *oldest);
+        for (_, batch) in chosen {
             let result = self.subscription.park(&batch.members).and_then(|parked| {
                 if parked.moved.is_empty() {
                     return Ok(());

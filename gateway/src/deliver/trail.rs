@@ -47,7 +47,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         let mut by_tenant: HashMap<Arc<str>, Vec<(Then, Batch)>> = HashMap::new();
         let mut later = Vec::new();
         for (then, batch) in self.to_count.drain(..) {
-            if self.counted_tenants.contains(&batch.tenant) {
+            if self.counted_tenants.contains_key(&batch.tenant) {
                 later.push((then, batch));
                 continue;
             }
@@ -63,7 +63,8 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
                 self.to_count.extend(batches);
                 continue;
             }
-            self.counted_tenants.insert(Arc::clone(&tenant));
+            let oldest = batches.iter().filter_map(|(_, batch)| batch.oldest()).min();
+            self.counted_tenants.insert(Arc::clone(&tenant), oldest);
             let destination = Rc::clone(&self.destination);
             let asked: Vec<Asked> = batches.iter().map(|(_, batch)| asked(batch)).collect();
             self.counting.push(Box::pin(async move {

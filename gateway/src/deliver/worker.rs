@@ -79,8 +79,8 @@ pub(super) struct Worker<S, D> {
     pub(super) counting: FuturesUnordered<Local<Counted>>,
     /// Batches that are due to be counted.
     pub(super) to_count: Vec<(Then, Batch)>,
-    /// Tenants that are being counted.
-    pub(super) counted_tenants: HashSet<Arc<str>>,
+    /// Tenants that are being counted, with the oldest entry of the journal among what is counted.
+    pub(super) counted_tenants: HashMap<Arc<str>, Option<u64>>,
     pub(super) count_failures: u32,
     pub(super) not_counted: Option<String>,
     pub(super) schedule: Schedule,
@@ -138,7 +138,7 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
             in_flight: FuturesUnordered::new(),
             counting: FuturesUnordered::new(),
             to_count: Vec::new(),
-            counted_tenants: HashSet::new(),
+            counted_tenants: HashMap::new(),
             count_failures: 0,
             not_counted: None,
             schedule: Schedule::default(),
