@@ -226,7 +226,7 @@ async fn a_damaged_snapshot_is_set_aside_and_the_lanes_are_whole() {
 
 /// With segments released up to the newer snapshot, numbers between the two would be forgotten.
 /// What a snapshot's name says.
-fn position_of(snapshot: &std::path::Path) -> u64 {
+fn position_of(snapshot: &Path) -> u64 {
     snapshot.file_stem().unwrap().to_str().unwrap().parse().unwrap()
 }
 
@@ -242,7 +242,7 @@ async fn with_the_newer_snapshot_damaged_the_log_still_tells_what_came_after_the
         subscription.decide(Position { partition: 0, index: lane }, Outcome::Delivered);
     }
     let newest = || disk.paths_with(".lanes").last().map_or(0_u64, |path| position_of(path));
-    let (mut marks, mut end) = (0, 0);
+    let (mut marks, mut end) = (0, 0_u64);
     // The last snapshot is taken at the end: the one before it is to lie some segments below.
     while marks < 52 || end.saturating_sub(newest()) <= 20 {
         marks += 1;
