@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
 use sluice_durable_log::OpenError;
-use sluice_wire::{self as wire, BlockId};
+use sluice_wire::{BlockId, Lane};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -158,7 +158,7 @@ impl Agent {
     /// block that was too large share the fate of the last one, which has their positions.
     fn take_up_ring(&mut self, kept: Vec<Queued>) {
         let mut broken = HashSet::new();
-        let mut pieces: HashMap<wire::Lane, Vec<Queued>> = HashMap::new();
+        let mut pieces: HashMap<Lane, Vec<Queued>> = HashMap::new();
         let (mut decided, mut cut_anew) = (Vec::new(), Vec::new());
         for block in kept {
             let lane = block.header.lane.clone();

@@ -18,3 +18,5 @@ pub mod pipeline;
 pub mod receive;
 pub mod route;
 pub mod serve;
+
+mod causes;

@@ -195,8 +195,9 @@ async fn reload(
     })
 }
 
-/// What `/readyz` tells. Only leaving, or a journal that is dead, makes the gateway unready: one whose journal is full, or whose
-/// destinations are away, must still be found by agents that have blocks in doubt here.
+/// What `/readyz` tells. Only leaving, or a journal that is dead, makes the gateway unready: one whose
+/// journal is full, or whose destinations are away, must still be found by agents that have blocks in doubt
+/// here.
 fn look(
     leaving: &Arc<AtomicBool>,
     status: Arc<Status>,

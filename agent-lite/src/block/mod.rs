@@ -186,14 +186,11 @@ impl Lanes {
     #[must_use]
     pub fn takes_records(&self, id: LaneId) -> bool {
         let lane = &self.lanes[id.0];
-        let own = lane.queued_bytes < self.settings.lane_queued_bytes
-            && lane.queue.len() < lane.window.blocks.saturating_mul(2);
-        let room = match lane.queue.len() {
-            0 => true,
-            1 => self.queued_bytes < self.settings.queued_bytes,
-            _ => own && self.queued_bytes < self.settings.queued_bytes,
-        };
-        lane.paused_until.is_none() && room
+        let waiting = lane.queue.len();
+        let own = waiting < 2
+            || (lane.queued_bytes < self.settings.lane_queued_bytes && waiting < lane.window.blocks.saturating_mul(2));
+        let shared = waiting == 0 || self.queued_bytes < self.settings.queued_bytes;
+        lane.paused_until.is_none() && own && shared
     }
 
     /// Appends a line's records to its lane, and gives their number. Content is at most [`MAX_CONTENT`]

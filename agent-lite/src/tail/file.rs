@@ -167,7 +167,8 @@ impl LogFile {
 
     /// The ids under which it is known: its own, and the one that its truncations are counted under.
     pub(super) fn ids(&self) -> impl Iterator<Item = u64> + use<> {
-        [self.source, self.base].into_iter().filter(|id| *id != 0).take(if self.source == self.base { 1 } else { 2 })
+        let renamed = (self.source != self.base).then_some(self.source);
+        std::iter::once(self.base).chain(renamed).filter(|id| *id != 0)
     }
 
     /// Whether the file after it has its turn: this one was read to its end, and nothing came late.

@@ -3,13 +3,14 @@
 //! the destination can be asked how much of it arrived.
 //!
 //! A record is one byte of version, one of kind, then
-//! - formed (1): the id of the journal's log (16 bytes), id, records, first and last time (8 bytes each), category, encoding (1 each), tenant
-//!   (2 bytes of length, text), number of members (4), and for each its partition (4) and index (8);
+//! - formed (1): the id of the journal's log (16 bytes), id, records, first and last time (8 bytes each),
+//!   category, encoding (1 each), tenant (2 bytes of length, text), number of members (4), and for each its partition (4) and index (8);
 //! - settled (2): ids (8 each). They are decided, and the cursor that says so is saved; or they were cut
 //!   into others.
 //!
 //! The last record of an id counts. Members are indexes, which mean nothing in another log: a batch of
-//! another one is set aside, unless all of its members lie in the parking log, which is as it was. All integers are little-endian.
+//! another one is set aside, unless all of its members lie in the parking log, which is as it was. All
+//! integers are little-endian.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -62,8 +63,8 @@ struct Live {
 }
 
 impl BatchLog {
-    /// Opens the log in `dir`; returns the batches of `journal` that are not settled, in the order of their forming,
-    /// without their entries.
+    /// Opens the log in `dir`; returns the batches of `journal` that are not settled, in the order of their
+    /// forming, without their entries.
     pub(super) fn open(files: Arc<dyn Files>, dir: &Path, journal: JournalId) -> Result<(Self, Vec<Batch>), Error> {
         let options = Options {
             segment_bytes: SEGMENT_BYTES,

@@ -39,6 +39,7 @@ use self::destination::file::FileTree;
 use self::destination::victorialogs::VictoriaLogs;
 use self::destination::{Destination, Trailing};
 use self::worker::{Setting, Worker};
+use crate::causes;
 use crate::config::checked::{self, DestinationKind};
 use crate::journal::{self, Embedded, EmbeddedSubscription, Journal as _, Subscriber, Subscription as _};
 use crate::metrics::deliver::DeliverMetrics;
@@ -208,7 +209,7 @@ impl Part {
                     Err(error) => error,
                 },
             };
-            self.say_stopped(Some(chain(&error)));
+            self.say_stopped(Some(causes::in_one_line(&error)));
             // Whoever started us may be gone: that is a stop as well.
             if tokio::time::timeout(SET_UP_AGAIN, stop.wait_for(|stop| *stop != Stop::No)).await.is_ok() {
                 return Ok(());
@@ -269,12 +270,6 @@ impl Part {
         }
         health.stopped = why;
     }
-}
-
-/// An error and its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 impl Deliverers {

@@ -178,14 +178,11 @@ impl Keeper {
     /// Orders a snapshot of `lanes`, all of whose entries are durable; false if one is being written.
     /// `alone`: older ones are not kept beside it.
     pub(super) fn order(&self, position: u64, lanes: &Lanes, alone: bool) -> bool {
-        let Some(orders) = self.orders.as_ref().filter(|_| !self.is_busy()) else { return false };
         // Asked before the table is encoded, which may be 64 MiB.
+        let is_busy = self.busy.load(Ordering::Acquire);
+        let Some(orders) = self.orders.as_ref().filter(|_| !is_busy) else { return false };
         self.busy.store(true, Ordering::Release);
         orders.try_send(self.order_for(position, lanes, alone)).is_ok()
-    }
-
-    fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Acquire)
     }
 
     /// Orders the last one, waiting for those before it, and waits until it is written.

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
 use self::tls::Acceptor;
+use crate::causes;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -114,7 +115,7 @@ impl Server {
             open.inc();
             tokio::spawn(async move {
                 if let Err(error) = connection.serve(stream, address).await {
-                    tracing::debug!(peer = %address, error = %chain(&*error), "connection ended");
+                    tracing::debug!(peer = %address, error = %causes::in_one_line(&*error), "connection ended");
                 }
                 open.dec();
                 drop(permit);
@@ -165,11 +166,6 @@ impl Connection {
             .serve_connection(TokioIo::new(stream), service);
         Ok(self.watcher.watch(connection).await?)
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

@@ -19,21 +19,34 @@ fn config() -> checked::FileDestination {
 }
 
 fn open(files: &Arc<FaultyFiles>, state: Option<&[u8]>) -> FileTree {
-    FileTree::open(Arc::new(WithDirectories(Arc::clone(files))), &config(), state).unwrap()
+    FileTree::open(Arc::new(WithDirectories::new(files)), &config(), state).unwrap()
 }
 
 /// The disk in memory knows only files: this one lists directories as well, as a real one does.
 #[derive(Debug)]
-pub(in crate::deliver) struct WithDirectories(pub(in crate::deliver) Arc<FaultyFiles>);
+pub(in crate::deliver) struct WithDirectories {
+    files: Arc<FaultyFiles>,
+    /// A directory that cannot be listed.
+    unlisted: Option<&'static str>,
+}
+
+impl WithDirectories {
+    pub(in crate::deliver) fn new(files: &Arc<FaultyFiles>) -> Self {
+        Self { files: Arc::clone(files), unlisted: None }
+    }
+}
 
 impl Files for WithDirectories {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        dir.ancestors().try_for_each(|dir| self.0.create_dir(dir))
+        dir.ancestors().try_for_each(|dir| self.files.create_dir(dir))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let mut names = self.0.list(dir)?;
-        for path in self.0.paths() {
+        if self.unlisted.is_some_and(|unlisted| dir.ends_with(unlisted)) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        let mut names = self.files.list(dir)?;
+        for path in self.files.paths() {
             if let Some(first) = path.strip_prefix(dir).ok().and_then(|below| below.components().next()) {
                 names.push(first.as_os_str().to_str().unwrap().to_owned());
             }
@@ -44,23 +57,23 @@ impl Files for WithDirectories {
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
-        self.0.open(path, access)
+        self.files.open(path, access)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
+        self.files.rename(from, to)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.0.unlink(path)
+        self.files.unlink(path)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.sync_dir(dir)
+        self.files.sync_dir(dir)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        self.0.lock(path)
+        self.files.lock(path)
     }
 }
 
@@ -332,9 +345,8 @@ fn files_of_a_directory_that_the_state_is_not_about_are_left_alone() {
 fn two_gateways_do_not_write_into_one_directory() {
     let files = Arc::new(FaultyFiles::new());
     let tree = open(&files, None);
-    let opened = |state: Option<&[u8]>| {
-        FileTree::open(Arc::new(WithDirectories(Arc::clone(&files))), &config(), state).map(|_| ())
-    };
+    let opened =
+        |state: Option<&[u8]>| FileTree::open(Arc::new(WithDirectories::new(&files)), &config(), state).map(|_| ());
     assert!(matches!(opened(None), Err(OpenError::InUse { .. })));
     drop(tree);
     opened(None).unwrap();
@@ -364,39 +376,11 @@ fn a_file_that_somebody_put_there_is_not_emptied() {
 /// What cannot be listed could hold a file that has to be removed: its lines would be there twice.
 #[test]
 fn a_directory_that_cannot_be_listed_is_not_passed_over() {
-    #[derive(Debug)]
-    struct Unlisted(WithDirectories);
-    impl Files for Unlisted {
-        fn create_dir(&self, dir: &Path) -> io::Result<()> {
-            self.0.create_dir(dir)
-        }
-        fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-            match dir.ends_with("a/application") {
-                true => Err(io::Error::from_raw_os_error(5)),
-                false => self.0.list(dir),
-            }
-        }
-        fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
-            self.0.open(path, access)
-        }
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            self.0.rename(from, to)
-        }
-        fn unlink(&self, path: &Path) -> io::Result<()> {
-            self.0.unlink(path)
-        }
-        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-            self.0.sync_dir(dir)
-        }
-        fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-            self.0.lock(path)
-        }
-    }
     let files = Arc::new(FaultyFiles::new());
     let tree = open(&files, None);
     let state = tree.state();
     assert!(matches!(send(&tree, &["not saved"]), Outcome::Delivered(_)));
     drop(tree);
-    let unlisted = Arc::new(Unlisted(WithDirectories(Arc::clone(&files))));
+    let unlisted = Arc::new(WithDirectories { unlisted: Some("a/application"), ..WithDirectories::new(&files) });
     assert!(FileTree::open(unlisted, &config(), Some(&state)).is_err());
 }

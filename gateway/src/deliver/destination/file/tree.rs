@@ -364,7 +364,7 @@ mod tests {
             for dir in ["/logs", "/logs/a/application", "/logs/b/application"] {
                 files.create_dir(Path::new(dir)).unwrap();
             }
-            let directories: Arc<dyn Files> = Arc::new(crate::deliver::tests::WithDirectories(Arc::clone(&files)));
+            let directories: Arc<dyn Files> = Arc::new(crate::deliver::tests::WithDirectories::new(&files));
             let open =
                 |state: Option<&[u8]>| Tree::open(Arc::clone(&directories), Path::new("/logs"), 1000, state).unwrap();
             let append = |tree: &mut Tree, tenant: &str| {

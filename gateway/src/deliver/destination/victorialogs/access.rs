@@ -8,6 +8,7 @@ use reqwest::header::HeaderValue;
 use reqwest::{Client, redirect};
 use tokio::time::Instant;
 
+use crate::causes;
 use crate::config::checked::{self, Token};
 
 /// Connecting takes longer only where nobody listens.
@@ -93,10 +94,7 @@ impl Access {
             Ok(true) => tracing::info!("token or certificates of a destination were renewed"),
             Ok(false) => {}
             Err(error) => {
-                let said = format!(
-                    "{error}: {}",
-                    std::error::Error::source(&error).map_or(String::new(), ToString::to_string)
-                );
+                let said = causes::in_one_line(&error);
                 if self.said.as_ref() != Some(&said) {
                     tracing::error!(
                         error = said,
