@@ -9,6 +9,7 @@ use http::Uri;
 use sluice_settings::{Environment, FileError, Map, Node};
 
 use crate::ship::{Endpoint, TlsFiles};
+use crate::tail::Deleted;
 
 /// Everything the agent is told.
 #[derive(Debug, Clone)]
@@ -53,6 +54,8 @@ pub struct Config {
     pub scan_interval: Duration,
     /// What a stop may take.
     pub drain: Duration,
+    /// Deleted files that may be held open.
+    pub deleted: Deleted,
 }
 
 /// A log file of the node.
@@ -111,6 +114,8 @@ impl Config {
             let scan_interval =
                 map.optional("scan_interval").duration(Duration::from_millis(100)..=Duration::from_secs(600));
             let drain = map.optional("drain").duration(Duration::ZERO..=Duration::from_secs(600));
+            let deleted_files = map.optional("deleted_files").integer(1..=65_536_usize);
+            let deleted_bytes = map.optional("deleted_bytes").bytes(MIB..=1024 * 1024 * MIB);
             let (gateways, connections, in_doubt_max) = gateway?;
             Some(Self {
                 cluster: cluster?,
@@ -133,6 +138,7 @@ impl Config {
                 poll_interval: poll_interval.unwrap_or(Duration::from_millis(100)),
                 scan_interval: scan_interval.unwrap_or(Duration::from_secs(10)),
                 drain: drain.unwrap_or(Duration::from_secs(5)),
+                deleted: Deleted { files: deleted_files.unwrap_or(512), bytes: deleted_bytes.unwrap_or(1024 * MIB) },
             })
         })
     }

@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod block;
+pub mod books;
 pub mod checkpoint;
 pub mod config;
 pub mod discover;

@@ -11,10 +11,12 @@ use anyhow::{Context as _, bail};
 use sluice_durable_log::OpenError;
 use sluice_wire::{BlockId, Lane};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::admin::{self, Status};
+use crate::admin::{self, Answer, Status};
 use crate::block::{self, Lanes, Queued};
+use crate::books::{self, Book, Ledger};
 use crate::checkpoint::{Numbers, Positions, Snapshot, Store};
 use crate::config::{Config, FirstStart};
 use crate::discover::{Discovery, Hint};
@@ -40,6 +42,7 @@ struct Agent {
     /// At most one checkpoint is being written.
     writing: JoinSet<(Snapshot, Vec<BlockId>, std::io::Result<()>)>,
     written: Option<Snapshot>,
+    ledger: Ledger,
 }
 
 /// What the agent did, for its last words.
@@ -60,7 +63,7 @@ pub struct Balance {
 /// cannot be had.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<Balance> {
     let metrics = Metrics::new()?;
-    let status = Status::new(metrics.clone());
+    let (status, mut questions) = Status::new(metrics.clone());
     let mut servers = JoinSet::new();
     if let Some(address) = config.admin {
         let listener =
@@ -71,7 +74,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
     let mut agent = Agent::start(config, metrics)?;
     status.set_ready(true);
     tracing::info!(producer = %agent.numbers.producer, state = %agent.config.state.display(), "agent started");
-    agent.turn(stop).await;
+    agent.turn(stop, &mut questions).await;
     status.set_ready(false);
     Ok(agent.drain().await)
 }
@@ -128,9 +131,10 @@ impl Agent {
         };
         let mut agent = Self {
             discovery: config.pods.as_deref().map(Discovery::new),
-            tailer: Tailer::new(labels, start, loaded.first_run),
+            tailer: Tailer::new(labels, start, config.deleted, loaded.first_run),
             dispatch: Dispatch::new(settings, &config.state, ring, metrics.clone()),
             lanes,
+            ledger: Ledger::new(&loaded.positions),
             positions: loaded.positions,
             numbers: loaded.numbers,
             since,
@@ -144,6 +148,7 @@ impl Agent {
         // Numbers are reserved before the first one is used, and where a first start begins is written
         // down before anything is read.
         agent.scan();
+        agent.tailer.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
         agent.settle();
         let snapshot = agent.snapshot(false);
         match agent.store.write(&snapshot) {
@@ -164,13 +169,13 @@ impl Agent {
             let lane = block.header.lane.clone();
             let whole = pieces.entry(lane.clone()).or_default();
             whole.push(block);
-            let positions = &whole[whole.len() - 1].header.positions;
-            if positions.is_empty() {
+            let last = &whole[whole.len() - 1];
+            if last.header.positions.is_empty() {
                 continue;
             }
-            if self.positions.are_stored(positions) {
+            if self.positions.are_stored(&last.header.positions) {
                 decided.extend(whole.drain(..).filter_map(|block| block.id()));
-            } else if broken.contains(&lane) || !self.positions.extend_by_ring(positions) {
+            } else if broken.contains(&lane) || !self.positions.extend_by_ring(last.shares()) {
                 cut_anew.append(whole);
                 broken.insert(lane);
             } else {
@@ -186,7 +191,7 @@ impl Agent {
     }
 
     /// The wheel.
-    async fn turn(&mut self, stop: impl Future<Output = ()>) {
+    async fn turn(&mut self, stop: impl Future<Output = ()>, questions: &mut mpsc::Receiver<Answer>) {
         tokio::pin!(stop);
         let mut hints: HashSet<PathBuf> = HashSet::new();
         let mut next_read = Instant::now();
@@ -236,6 +241,10 @@ impl Agent {
                     }
                     Hint::Overflow => next_scan = Instant::now(),
                 },
+                Some(answer) = questions.recv() => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(self.close_books());
+                }
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
             let now = Instant::now();
@@ -249,7 +258,7 @@ impl Agent {
                 if !hints.is_empty() {
                     self.look_at(&std::mem::take(&mut hints));
                 }
-                let pass = self.tailer.read(&mut self.lanes, &self.positions, now, wall_ns());
+                let pass = self.tailer.read(&mut self.lanes, &mut self.positions, now, wall_ns());
                 next_read = if pass.more { now } else { now + self.config.poll_interval };
             }
             if now >= next_housekeeping {
@@ -286,7 +295,7 @@ impl Agent {
             let (watches, complete) = discovery.watches();
             self.metrics.watches.set(i64::try_from(watches).unwrap_or(i64::MAX));
             self.metrics.scan_only.set(i64::from(!complete));
-            self.tailer.reconcile(&look, &mut self.lanes, &self.positions);
+            self.tailer.reconcile(&look, &mut self.lanes, &mut self.positions);
         }
         self.look_at_host_files();
     }
@@ -294,23 +303,30 @@ impl Agent {
     fn look_at(&mut self, hints: &HashSet<PathBuf>) {
         if let Some(discovery) = &mut self.discovery {
             let look = discovery.look_at(hints);
-            self.tailer.reconcile(&look, &mut self.lanes, &self.positions);
+            self.tailer.reconcile(&look, &mut self.lanes, &mut self.positions);
         }
     }
 
     fn look_at_host_files(&mut self) {
         for file in &self.config.host {
-            self.tailer.look_at_host_file(&file.path, &file.unit, &mut self.lanes, &self.positions);
+            self.tailer.look_at_host_file(&file.path, &file.unit, &mut self.lanes, &mut self.positions);
         }
     }
 
     fn keep_house(&mut self, now: Instant) {
         self.look_at_host_files();
         self.tailer.clean_up(&mut self.lanes, &mut self.positions, now);
-        self.positions.sight(self.tailer.sources());
+        self.positions.forget_unseen();
         self.settle();
+        let pages = self.close_books();
+        self.ledger.tell(&pages, &self.metrics.books);
         self.count();
         self.begin_checkpoint();
+    }
+
+    fn close_books(&mut self) -> Vec<Book> {
+        self.positions.sight(self.tailer.sightings());
+        books::close(&self.positions, &self.tailer, self.lanes.held_of_sources())
     }
 
     fn settle(&mut self) {
@@ -372,6 +388,7 @@ impl Agent {
         self.metrics.too_old_lines.inc_by(counts.too_old);
         self.metrics.unreadable.inc_by(counts.unreadable);
         self.metrics.truncated.inc_by(counts.truncated);
+        self.metrics.gaps.inc_by(counts.gaps);
         let cut = self.lanes.take_cut();
         self.metrics.blocks.inc_by(cut.blocks);
         self.metrics.raw_bytes.inc_by(cut.raw);
@@ -416,6 +433,7 @@ impl Agent {
         if let Some(Ok((snapshot, stored, result))) = self.writing.join_next().await {
             self.checkpointed(snapshot, stored, result);
         }
+        self.positions.sight(self.tailer.sightings());
         self.count();
         // Clean: no block is under way, so that even after a reboot nothing is in doubt.
         let snapshot = self.snapshot(self.lanes.is_empty());

@@ -4,11 +4,12 @@
 //! (after a reboot without a clean end the producer is a new one). After a restart the ring is sent
 //! first, byte for byte; cutting the lines anew could not give the same bytes.
 //!
-//! A record of the log: version 1 · u16 ids that it takes back, and they (producer, 16 bytes, and number,
+//! A record of the log: version 2 · u16 ids that it takes back, and they (producer, 16 bytes, and number,
 //! u64, each) · the journal that the blocks are about to be sent to (16 bytes) · since when (u64, ms) ·
+//! u32 positions that all its blocks have, and how many bytes of its source each stands for (u64) ·
 //! frames. Little-endian.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use sluice_wire::{Block, BlockId, JournalId, ProducerId};
 
 use crate::block::{Doubt, Queued};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const SEGMENT: u64 = 4 * 1024 * 1024;
 /// Kept free of blocks: what is taken back must be written down also where the ring is full.
 const ROOM_TO_TAKE_BACK: u64 = 256 * 1024;
@@ -95,14 +96,19 @@ impl Ring {
     }
 
     fn replay(&mut self, index: u64, record: Vec<u8>, blocks: &mut Vec<Queued>) {
-        let Some(record) = Record::read(record.into()) else { return };
+        let Some(mut record) = Record::read(record.into()) else { return };
         if !record.taken_back.is_empty() {
             blocks.retain(|block| block.id().is_none_or(|id| !record.taken_back.contains(&id)));
             record.taken_back.into_iter().for_each(|id| self.let_go(id));
         }
         for frame in Frames::new(record.frames) {
-            let block: Result<Block, _> = frame.and_then(|frame| frame.open());
-            let Ok(Ok(queued)) = block.map(|block| Queued::in_doubt(block, record.doubt)) else { return };
+            let Ok(block): Result<Block, _> = frame.and_then(|frame| frame.open()) else { return };
+            let positions = block.header.positions.len();
+            if record.bytes.len() < positions {
+                return;
+            }
+            let bytes = record.bytes.drain(..positions).collect();
+            let Ok(queued) = Queued::in_doubt(block, bytes, record.doubt) else { return };
             self.hold(index, &queued);
             blocks.push(queued);
         }
@@ -132,7 +138,7 @@ impl Ring {
         if size + blocks.clone().map(|block| block.frame_len() as u64).sum::<u64>() > max {
             return Err(AppendError::Full { size, max }.into());
         }
-        let owed = self.write_head(doubt);
+        let owed = self.write_head(doubt, blocks.clone().flat_map(|block| block.shares().map(|(_, bytes)| bytes)));
         let mut parts: Vec<&[u8]> = vec![&self.head];
         parts.extend(blocks.clone().flat_map(|block| [&block.head()[..], &block.payload[..]]));
         let index = self.writer.append(&parts)?;
@@ -159,7 +165,7 @@ impl Ring {
 
     fn pay(&mut self) -> Result<(), KeepError> {
         while !self.owed.is_empty() {
-            let owed = self.write_head(Doubt { journal: JournalId([0; 16]), since_ms: 0 });
+            let owed = self.write_head(Doubt { journal: JournalId([0; 16]), since_ms: 0 }, std::iter::empty());
             self.writer.append(&[&self.head])?;
             self.writer.sync().map_err(|error| KeepError::Write(error.to_string()))?;
             self.paid(owed);
@@ -219,7 +225,7 @@ impl Ring {
     }
 
     /// Begins a record that takes back what is owed, or as much as it can name. Gives how many.
-    fn write_head(&mut self, doubt: Doubt) -> usize {
+    fn write_head(&mut self, doubt: Doubt, bytes: impl Iterator<Item = u64>) -> usize {
         let count = u16::try_from(self.owed.len()).unwrap_or(u16::MAX);
         self.head.clear();
         self.head.push(VERSION);
@@ -230,6 +236,11 @@ impl Ring {
         }
         self.head.extend_from_slice(&doubt.journal.0);
         self.head.extend_from_slice(&doubt.since_ms.to_le_bytes());
+        let at = self.head.len();
+        self.head.extend_from_slice(&[0; 4]);
+        bytes.for_each(|bytes| self.head.extend_from_slice(&bytes.to_le_bytes()));
+        let positions = u32::try_from((self.head.len() - at) / 8).unwrap_or(u32::MAX);
+        self.head[at..at + 4].copy_from_slice(&positions.to_le_bytes());
         count.into()
     }
 }
@@ -237,6 +248,7 @@ impl Ring {
 struct Record {
     taken_back: HashSet<BlockId>,
     doubt: Doubt,
+    bytes: VecDeque<u64>,
     frames: Bytes,
 }
 
@@ -246,14 +258,19 @@ impl Record {
             return None;
         }
         let count = usize::from(bytes.get_u16_le());
-        if bytes.len() < count * ID + 24 {
+        if bytes.len() < count * ID + 28 {
             return None;
         }
         let taken_back =
             (0..count).map(|_| BlockId { producer: ProducerId(id(&mut bytes)), number: bytes.get_u64_le() });
         let taken_back = taken_back.collect();
         let doubt = Doubt { journal: JournalId(id(&mut bytes)), since_ms: bytes.get_u64_le() };
-        Some(Self { taken_back, doubt, frames: bytes })
+        let positions = bytes.get_u32_le() as usize;
+        if bytes.len() / 8 < positions {
+            return None;
+        }
+        let of_positions = (0..positions).map(|_| bytes.get_u64_le()).collect();
+        Some(Self { taken_back, doubt, bytes: of_positions, frames: bytes })
     }
 }
 

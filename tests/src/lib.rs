@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sluice_harness::books::{self, Page};
 use sluice_harness::check::{self, Destination, Report, Tenants};
 use sluice_harness::dirs::TestDir;
 use sluice_harness::manifest::Manifest;
@@ -147,6 +148,14 @@ impl Stack {
     /// It does not answer.
     pub async fn gateway_metrics(&self) -> Result<Metrics> {
         Metrics::fetch(&format!("{}/metrics", self.gateway_admin)).await
+    }
+
+    /// Waits until the agent's books are closed: everything that is on the disk is decided, to the byte.
+    ///
+    /// # Errors
+    /// They do not balance, or do not come to that.
+    pub async fn closed_books(&self) -> Result<Vec<Page>> {
+        books::closed(&self.agent_admin, PATIENCE).await
     }
 
     /// Waits until a metric of the agent's is as it should be.

@@ -36,6 +36,11 @@ async fn an_agent_that_is_killed_five_times_loses_and_repeats_nothing() {
     let manifest = running.wait().expect("written");
     let report = stack.check_files(&manifest, Tenants::single("main")).await.expect("read");
     report.assert_clean(0);
+    let pages = stack.closed_books().await.expect("books that balance");
+    assert_eq!(pages.len(), 9, "a page for each container");
+    for page in pages {
+        assert_eq!((page.written, page.abandoned.len()), (page.acknowledged, 0), "{page:?}");
+    }
 }
 
 #[tokio::test]

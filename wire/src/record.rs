@@ -7,10 +7,9 @@
 pub const LINE_START: &[u8] = b"{\"_time\":\"";
 
 /// Names an application may not use at the top level; its own member of that name is renamed
-/// `app_<name>`. Beside these, every name that begins with `_` or `k8s_`, and the empty name
+/// `app_<name>`. Beside these, every name that begins with `_`, `k8s_` or `sluice_`, and the empty name
 /// (VictoriaLogs reads it as `_msg`).
-pub const RESERVED: &[&str] =
-    &["cluster", "environment", "log_type", "log_part", "stream", "audit_event", "sluice_batch"];
+pub const RESERVED: &[&str] = &["cluster", "environment", "log_type", "log_part", "stream", "audit_event"];
 
 /// What a renamed member's name begins with.
 pub const RENAMED: &str = "app_";
@@ -26,6 +25,7 @@ pub fn is_reserved(name: &str) -> bool {
     match name.as_bytes().first() {
         None | Some(b'_' | b'.') => true,
         Some(b'k') => name.starts_with("k8s_"),
+        Some(b's') if name.starts_with("sluice_") => true,
         Some(b'c' | b'e' | b'l' | b's' | b'a') => {
             let first = name.split('.').next().unwrap_or(name);
             RESERVED.contains(&first)
@@ -57,6 +57,7 @@ mod tests {
             "audit_event",
             "audit_event.verb",
             "sluice_batch",
+            "sluice_gap_reason",
             ".k8s_pod_name",
         ] {
             assert!(is_reserved(name), "{name:?}");

@@ -112,6 +112,8 @@ struct Open {
     last_time: i64,
     since: Option<Instant>,
     positions: Vec<Position>,
+    /// How many bytes of its source each of them stands for.
+    bytes: Vec<u64>,
 }
 
 /// All lanes of the agent.
@@ -224,16 +226,19 @@ impl Lanes {
         records
     }
 
-    /// Notes that the lane's open block has taken `source`'s lines of `stream` up to `end`.
-    pub fn cover(&mut self, id: LaneId, source: u64, stream: Stream, progress: &mut Progress, end: u64) {
+    /// Notes that the lane's open block has taken `source`'s lines of `stream` up to `end`, which are `bytes`
+    /// more of it.
+    pub fn cover(&mut self, id: LaneId, source: u64, stream: Stream, progress: &mut Progress, end: u64, bytes: u64) {
         debug_assert!(end >= progress.covered, "a position never goes back");
         let open = &mut self.lanes[id.0].open;
         if progress.block == open.id && open.id != 0 {
             open.positions[progress.slot].end = end;
+            open.bytes[progress.slot] += bytes;
         } else {
             progress.block = open.id;
             progress.slot = open.positions.len();
             open.positions.push(Position { source, stream, start: progress.covered, end });
+            open.bytes.push(bytes);
         }
         progress.covered = end;
     }
@@ -307,6 +312,7 @@ impl Lanes {
             last_time: open.last_time,
             positions: open.positions,
         };
+        let mut bytes = Some(open.bytes);
         for block in self.compressor.blocks(header, &open.raw) {
             self.cut.blocks += 1;
             self.cut.records += u64::from(block.header.records);
@@ -314,7 +320,9 @@ impl Lanes {
             self.cut.payload += block.payload.len() as u64;
             lane.queued_bytes += block.payload.len();
             self.queued_bytes += block.payload.len();
-            lane.queue.push_back(Queued::new(block));
+            // Pieces of a block: the last one has its positions.
+            let own = if block.header.positions.is_empty() { None } else { bytes.take() };
+            lane.queue.push_back(Queued::new(block, own.unwrap_or_default()));
         }
         // As many as are in use at once when every lane is busy; larger ones go.
         let mut raw = open.raw;
@@ -414,7 +422,8 @@ impl Lanes {
         self.queued_bytes = self.queued_bytes - before + after;
         let count = pieces.len();
         for (offset, piece) in pieces.into_iter().enumerate() {
-            lane.queue.insert(at + offset, Queued::new(piece).replace(replaced.take()));
+            let own = if piece.header.positions.is_empty() { Vec::new() } else { block.take_bytes() };
+            lane.queue.insert(at + offset, Queued::new(piece, own).replace(replaced.take()));
         }
         count
     }
@@ -456,6 +465,15 @@ impl Lanes {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open_bytes == 0 && self.lanes.iter().all(|lane| lane.queue.is_empty())
+    }
+
+    /// Bytes of sources in open blocks and in cut ones that are not decided, by source.
+    pub fn held_of_sources(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.lanes.iter().flat_map(|lane| {
+            let open = lane.open.positions.iter().zip(lane.open.bytes.iter().copied());
+            let queued = lane.queue.iter().flat_map(Queued::shares);
+            open.chain(queued).map(|(position, bytes)| (position.source, bytes))
+        })
     }
 
     /// Raw bytes in open blocks, compressed bytes in cut ones.

@@ -1,7 +1,18 @@
+use std::collections::HashMap;
+
+use sluice_wire::{Position, Stream};
+
+use super::positions::FORGET_AFTER;
 use super::*;
+use crate::tail::{Known as _, Sighting};
 
 fn stored(source: u64, end: u64) -> Position {
     Position { source, stream: Stream::Stdout, start: 0, end }
+}
+
+/// As many bytes as it covers.
+fn shares(positions: &[Position]) -> impl Iterator<Item = (&Position, u64)> + Clone {
+    positions.iter().map(|position| (position, position.end - position.start))
 }
 
 fn after_a_run(dir: &Path, clean: bool) -> Numbers {
@@ -10,7 +21,7 @@ fn after_a_run(dir: &Path, clean: bool) -> Numbers {
     let first = Snapshot::take(loaded.numbers, &loaded.positions, Some(5), false);
     store.write(&first).unwrap();
     loaded.numbers.reserved(&first);
-    loaded.positions.acknowledge(&[stored(7, 100)]);
+    loaded.positions.acknowledge(shares(&[stored(7, 100)]));
     for _ in 0..10 {
         loaded.numbers.take();
     }
@@ -117,10 +128,10 @@ fn rule_2_without_a_durable_reservation_the_producer_is_one_that_nobody_comes_ba
 #[test]
 fn the_ring_extends_only_what_it_follows_on() {
     let mut positions = Positions::default();
-    positions.acknowledge(&[stored(1, 100)]);
+    positions.acknowledge(shares(&[stored(1, 100)]));
     let block = |start, end| [Position { source: 1, stream: Stream::Stdout, start, end }];
-    assert!(positions.extend_by_ring(&block(100, 200)));
-    assert!(!positions.extend_by_ring(&block(250, 300)), "200..250 would be lost");
+    assert!(positions.extend_by_ring(shares(&block(100, 200))));
+    assert!(!positions.extend_by_ring(shares(&block(250, 300))), "200..250 would be lost");
     assert_eq!(positions.covered(1, Stream::Stdout), 200);
     assert_eq!(positions.acknowledged(1, Stream::Stdout), 100);
     assert!(
@@ -131,9 +142,13 @@ fn the_ring_extends_only_what_it_follows_on() {
 #[test]
 fn a_source_that_is_long_gone_is_forgotten() {
     let mut positions = Positions::default();
-    positions.acknowledge(&[stored(1, 100), stored(2, 100)]);
-    for _ in 0..FORGET_AFTER {
-        positions.sight([(2, Path::new("/var/log/pods/a"))].into_iter());
+    positions.acknowledge(shares(&[stored(1, 100), stored(2, 100)]));
+    let (log, books) = ("/var/log/pods/a/0.log".into(), "application/ns".into());
+    let path = Path::new("/var/log/pods/a/0.log");
+    for _ in 0..=FORGET_AFTER {
+        let sighting = Sighting { source: 2, log: &log, books: &books, path, size: 100, complete: false };
+        positions.sight([sighting].into_iter());
+        positions.forget_unseen();
     }
     assert_eq!(positions.acknowledged(1, Stream::Stdout), 0);
     assert_eq!(positions.acknowledged(2, Stream::Stdout), 100);

@@ -25,13 +25,16 @@ pub struct Container {
     pub name: Arc<str>,
 }
 
-/// A log file's own name. Ordered by attempt, then rotated files by their time, then the live one.
+/// A log file's own name. Ordered by attempt, then rotated files by their time, then the live one; a plain
+/// file before its own compressed copy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileName {
     /// The container's restart count.
     pub attempt: u32,
     /// Rotated or live.
     pub age: Age,
+    /// `.gz`: the kubelet compresses a rotated file at the next rotation.
+    pub compressed: bool,
 }
 
 /// Whether the runtime still writes to it.
@@ -63,7 +66,7 @@ impl Pod {
 }
 
 impl FileName {
-    /// `None` for what is no plain log file: `.gz`, the runtime's and the kubelet's `.tmp`, anything else.
+    /// `None` for what is no log file: the runtime's and the kubelet's `.tmp`, anything else.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let (attempt, rest) = name.split_once(".log")?;
@@ -72,11 +75,12 @@ impl FileName {
         }
         let attempt = attempt.parse().ok()?;
         if rest.is_empty() {
-            return Some(Self { attempt, age: Age::Live });
+            return Some(Self { attempt, age: Age::Live, compressed: false });
         }
         let time = rest.strip_prefix('.')?;
+        let (time, compressed) = time.strip_suffix(".gz").map_or((time, false), |time| (time, true));
         let is_time =
             time.len() >= 15 && time.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-' || byte == b'.');
-        is_time.then(|| Self { attempt, age: Age::Rotated(time.into()) })
+        is_time.then(|| Self { attempt, age: Age::Rotated(time.into()), compressed })
     }
 }

@@ -21,6 +21,8 @@ use watch::Watcher;
 pub struct Listing {
     /// Whose files they are.
     pub container: Container,
+    /// Where they are.
+    pub directory: PathBuf,
     /// Log files by attempt, rotated ones before the live one, oldest first.
     pub files: Vec<Found>,
 }
@@ -146,7 +148,7 @@ impl Discovery {
             }
         }
         files.sort_by(|a, b| a.name.cmp(&b.name));
-        look.containers.push(Listing { container, files });
+        look.containers.push(Listing { container, directory: path.to_owned(), files });
     }
 }
 

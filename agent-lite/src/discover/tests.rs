@@ -7,22 +7,16 @@ fn name(text: &str) -> Option<FileName> {
 
 #[test]
 fn file_names_of_the_kubelet() {
-    assert_eq!(name("0.log"), Some(FileName { attempt: 0, age: Age::Live }));
+    assert_eq!(name("0.log"), Some(FileName { attempt: 0, age: Age::Live, compressed: false }));
     assert_eq!(
         name("12.log.20251026-101530"),
-        Some(FileName { attempt: 12, age: Age::Rotated("20251026-101530".into()) })
+        Some(FileName { attempt: 12, age: Age::Rotated("20251026-101530".into()), compressed: false })
     );
-    for other in [
-        "",
-        ".log",
-        "0.log.gz",
-        "0.log.20251026-101530.gz",
-        "0.log.tmp",
-        "0.log.20251026-101530.tmp",
-        "x.log",
-        "+1.log",
-        "0.logs",
-    ] {
+    assert_eq!(
+        name("0.log.20251026-101530.gz"),
+        Some(FileName { attempt: 0, age: Age::Rotated("20251026-101530".into()), compressed: true })
+    );
+    for other in ["", ".log", "0.log.gz", "0.log.tmp", "0.log.20251026-101530.tmp", "x.log", "+1.log", "0.logs"] {
         assert_eq!(name(other), None, "{other}");
     }
 }
@@ -69,7 +63,7 @@ async fn a_scan_finds_files_and_goes_on_past_what_it_cannot_read() {
     assert_eq!(look.containers.len(), 1);
     let paths: Vec<_> =
         look.containers[0].files.iter().map(|file| file.path.file_name().unwrap().to_str().unwrap()).collect();
-    assert_eq!(paths, ["0.log.20251026-101530", "0.log"]);
+    assert_eq!(paths, ["0.log.20251026-101530", "0.log.20251026-101530.gz", "0.log"]);
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ fn leave_in_ring(dir: &Path, whole: usize, pieces: usize) {
             lanes.push(lane, &line, Instant::now());
         }
         let end = 100 * (n as u64 + 1);
-        lanes.cover(lane, SOURCE, Stream::Stdout, &mut progress, end);
+        lanes.cover(lane, SOURCE, Stream::Stdout, &mut progress, end, 100);
         lanes.cut_all();
     }
     assert_eq!(lanes.split(lane, whole, 1), pieces);
@@ -93,6 +93,6 @@ async fn where_a_first_start_begins_is_durable_before_anything_is_read() {
     // Killed at once; then, a while later, the next one.
     drop(start(dir.path(), "first_start: end\n"));
     let mut agent = start(dir.path(), "first_start: end\n");
-    agent.tailer.read(&mut agent.lanes, &agent.positions, Instant::now(), wall_ns());
+    agent.tailer.read(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
     assert_eq!(agent.tailer.take_counts().bytes, 0);
 }

@@ -85,7 +85,7 @@ fn what_a_checkpoint_covers_leaves_and_its_room_is_used_again() {
     for block in &sent {
         // Far more than fits at once.
         let frame = Block { header: block.header.clone(), payload: large.clone() };
-        let frame = Queued::in_doubt(frame, DOUBT).unwrap();
+        let frame = Queued::in_doubt(frame, Vec::new(), DOUBT).unwrap();
         ring.keep([&frame].into_iter(), &[], DOUBT).unwrap();
         ring.forget(frame.id());
     }
@@ -99,7 +99,9 @@ fn a_full_ring_says_so_and_keeps_what_it_has() {
     let payload = Bytes::from(vec![7; 800_000]);
     let mut kept = 0;
     for block in blocks(40) {
-        let frame = Queued::in_doubt(Block { header: block.header.clone(), payload: payload.clone() }, DOUBT).unwrap();
+        let frame =
+            Queued::in_doubt(Block { header: block.header.clone(), payload: payload.clone() }, Vec::new(), DOUBT)
+                .unwrap();
         match ring.keep([&frame].into_iter(), &[], DOUBT) {
             Ok(()) => kept += 1,
             Err(error) => assert!(matches!(error, KeepError::Append(_)), "{error}"),
@@ -141,7 +143,7 @@ fn what_is_taken_back_is_written_down_also_where_the_ring_is_full() {
         let payload = Bytes::from(vec![7; size]);
         let full = |block: Queued| {
             let header = sluice_wire::Header { payload_crc: crc32c::crc32c(&payload), ..block.header.clone() };
-            Queued::in_doubt(Block { header, payload: payload.clone() }, DOUBT).unwrap()
+            Queued::in_doubt(Block { header, payload: payload.clone() }, Vec::new(), DOUBT).unwrap()
         };
         let blocks = left.by_ref().map(full).take_while(|block| ring.keep([block].into_iter(), &[], DOUBT).is_ok());
         kept.extend(blocks.filter_map(|block| block.id()));

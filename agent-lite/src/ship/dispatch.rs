@@ -477,7 +477,7 @@ impl Dispatch {
     /// The block is stored: its positions count, and it leaves its queue.
     fn finish(&mut self, id: LaneId, at: usize, desk: &mut Desk<'_>) {
         let Some(block) = desk.lanes.remove(id, at) else { return };
-        desk.positions.acknowledge(&block.header.positions);
+        desk.positions.acknowledge(block.shares());
         self.stored.extend(block.id());
         self.metrics.acknowledged(&block, desk.wall_ns);
     }
@@ -493,7 +493,7 @@ impl Dispatch {
             Ok(()) => {
                 self.metrics.dead_letters.inc_by(block.header.records.into());
                 if let Some(mut block) = desk.lanes.remove(id, at) {
-                    desk.positions.acknowledge(&block.header.positions);
+                    desk.positions.acknowledge(block.shares());
                     self.stored.extend(block.id().or(block.take_replaced()));
                 }
                 true

@@ -15,6 +15,8 @@ pub struct Counts {
     pub too_old: u64,
     /// Lines longer than a record, sent in parts.
     pub long: u64,
+    /// Ranges of logs that were lost.
+    pub gaps: u64,
     /// Files that became shorter under us.
     pub truncated: u64,
     /// Files and directories that could not be read.

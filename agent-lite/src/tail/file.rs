@@ -2,14 +2,16 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use memchr::{memchr, memrchr};
-use sluice_wire::Stream;
+use sluice_wire::{Stream, time};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::books::Abandoned;
+use super::content::{Content, read_up_to};
 use super::{Key, Known, StartFrom};
 use crate::block::Progress;
 use crate::discover::layout::Age;
@@ -45,8 +47,8 @@ pub(super) enum Opened {
 
 #[derive(Debug)]
 pub(super) struct LogFile {
-    /// `None` once it is read, stored and will not grow.
-    pub(super) file: Option<File>,
+    /// `None` once it is read, stored and will not grow, or was given up.
+    pub(super) content: Option<Content>,
     pub(super) identity: Identity,
     pub(super) path: PathBuf,
     pub(super) age: Age,
@@ -54,18 +56,24 @@ pub(super) struct LogFile {
     base: u64,
     /// Its short id over restarts, another one after each truncation; 0 until its first line is whole.
     pub(super) source: u64,
+    /// The time of its first line, nanoseconds of the epoch; 0 where it has none.
+    first_time: i64,
     /// Next byte to read.
     pub(super) read: u64,
+    /// How much it holds, as far as is known.
     pub(super) size: u64,
     /// Where reading began that was to begin at the end: what lies before is not wanted.
     pub(super) began: u64,
+    /// Bytes beyond `read` that are accounted for already, by lines that an earlier run has taken: they are
+    /// passed over when they are read again.
+    pub(super) ahead: u64,
     pub(super) progress: [Progress; 3],
     /// Read to its end, and a younger file follows.
     pub(super) finished_at: Option<Instant>,
     /// Nobody will write the newline of its last line any more: what is there is the line.
     pub(super) is_complete: bool,
-    /// No directory lists it any more.
-    pub(super) gone: bool,
+    /// No directory lists it any more since that look.
+    pub(super) gone: Option<u64>,
     /// Its last read failed, which was said.
     pub(super) unreadable: bool,
     /// In the middle of a line that is longer than the buffer.
@@ -83,12 +91,25 @@ pub(super) enum LongLine {
         time: i64,
         /// The runtime cut it: the next piece of the stream continues it.
         partial: bool,
+        /// Where it begins in the file.
+        start: u64,
     },
-    /// It is stepped over: torn, stored already, or too old.
+    /// It is stepped over: stored already, or given up.
     Passed {
-        /// It has no header.
-        torn: bool,
+        /// Why, where it is given up.
+        why: Option<Abandoned>,
+        /// Where it begins in the file.
+        start: u64,
     },
+}
+
+impl LongLine {
+    /// Where it begins in its file.
+    pub(super) fn start(self) -> u64 {
+        match self {
+            Self::Taken { start, .. } | Self::Passed { start, .. } => start,
+        }
+    }
 }
 
 impl LogFile {
@@ -103,23 +124,33 @@ impl LogFile {
         if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
+        let content = Content::open(file, path);
         Ok(Some(Self {
-            file: Some(file),
+            size: content.size()?,
+            // The kubelet compresses what it has put aside.
+            is_complete: content.is_compressed(),
+            content: Some(content),
             identity: Identity { device: metadata.dev(), inode: metadata.ino() },
             path: path.to_owned(),
             age: age.clone(),
             base: 0,
             source: 0,
+            first_time: 0,
             read: 0,
-            size: metadata.len(),
             began: 0,
+            ahead: 0,
             progress: [Progress::default(); 3],
             finished_at: None,
-            is_complete: false,
-            gone: false,
+            gone: None,
             unreadable: false,
             long: None,
         }))
+    }
+
+    /// Its place among a log's files: the live one last, others by their first line's time; the name of a
+    /// rotated file has the node's local time, which goes back in autumn.
+    pub(super) fn place(&self) -> (bool, i64, &Age) {
+        (self.age == Age::Live, self.first_time, &self.age)
     }
 
     pub(super) fn identity_of(path: &Path) -> io::Result<Option<(Identity, u64)>> {
@@ -132,13 +163,13 @@ impl LogFile {
 
     /// Finds out which source the file is and where to go on in it. Gives `false` while its first line
     /// is not whole: there is nothing to read before that.
-    pub(super) fn identify(&mut self, key: &Key, start: StartFrom, known: &dyn Known) -> io::Result<bool> {
+    pub(super) fn identify(&mut self, key: &Key, start: StartFrom, known: &mut dyn Known) -> io::Result<bool> {
         if self.source != 0 {
             return Ok(true);
         }
-        let Some(file) = &self.file else { return Ok(false) };
+        let Some(content) = &mut self.content else { return Ok(false) };
         let mut head = [0; FINGERPRINT];
-        let length = read_up_to(file, &mut head, 0)?;
+        let length = content.fill(&mut head, 0)?;
         let first_line = match memchr(b'\n', &head[..length]) {
             Some(newline) => &head[..=newline],
             None if length == FINGERPRINT || (self.is_complete && length > 0) => &head[..length],
@@ -148,20 +179,22 @@ impl LogFile {
             // A runtime's first line has a time with nanoseconds: no other file begins with it.
             Key::Container(..) => source_id(&key.text(), first_line, &[]),
             // Any two files may begin with the same line.
-            Key::Host(_) => source_id(&key.text(), first_line, &birth(&file.metadata()?)),
+            Key::Host(_) => source_id(&key.text(), first_line, &birth(&content.file().metadata()?)),
         };
+        self.first_time = first_line.split(|byte| *byte == b' ').next().and_then(time::parse).unwrap_or(0);
         self.source = after_truncations(self.base, known.truncations(self.base));
         let resumed = [Stream::Whole, Stream::Stdout, Stream::Stderr].map(|stream| known.covered(self.source, stream));
         self.progress = resumed.map(Progress::from);
-        let whole = if matches!(key, Key::Host(_)) { resumed[0] } else { resumed[1].min(resumed[2]) };
         // A stream that never wrote has no position: then the other's first line is where to begin,
         // and what lies before its own position is passed over line by line.
-        self.read = whole;
-        if start == StartFrom::End && resumed == [0; 3] {
-            self.read = end_of_last_line(file, file.metadata()?.len())?;
+        self.read = if matches!(key, Key::Host(_)) { resumed[0] } else { resumed[1].min(resumed[2]) };
+        if start == StartFrom::End && resumed == [0; 3] && !content.is_compressed() {
+            self.read = end_of_last_line(content.file(), content.size()?)?;
             self.began = self.read;
             self.progress = [Progress::from(self.read); 3];
+            known.abandon(self.source, self.read, self.read, Abandoned::TooOld);
         }
+        self.ahead = known.accounted(self.source).saturating_sub(self.read);
         Ok(true)
     }
 
@@ -176,25 +209,44 @@ impl LogFile {
         self.finished_at.is_some() && self.is_read_out()
     }
 
-    /// Whether nothing of it is left to be read, nor the end of a line to come.
+    /// Whether nothing of it is left to be read, nor the end of a line to come. (Of a compressed file that
+    /// an earlier run has read to where it should end, that is believed: it is not inflated again.)
     pub(super) fn is_read_out(&self) -> bool {
-        self.size <= self.read && self.long.is_none()
+        let may_hold_more = self.content.as_ref().is_some_and(Content::may_hold_more);
+        self.size <= self.read && self.long.is_none() && (!may_hold_more || (self.read > 0 && self.size == self.read))
     }
 
     /// Fills `buffer` from where reading stands.
-    pub(super) fn fill(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &self.file {
-            Some(file) => read_up_to(file, buffer, self.read),
-            None => Ok(0),
+    pub(super) fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(content) = &mut self.content else { return Ok(0) };
+        let length = content.fill(buffer, self.read)?;
+        if content.is_compressed() && !content.may_hold_more() {
+            self.size = content.size()?;
         }
+        self.size = self.size.max(self.read + length as u64);
+        Ok(length)
     }
 
     /// Looks at its size again. Gives `true` where it became smaller than what was read: somebody
     /// truncated it. (One that was truncated and has outgrown its old size since cannot be told.)
     pub(super) fn has_shrunk(&mut self) -> io::Result<bool> {
-        let Some(file) = &self.file else { return Ok(false) };
-        self.size = file.metadata()?.len();
-        Ok(self.size < self.read)
+        match &self.content {
+            Some(content) if !content.is_compressed() => {
+                let size = content.size()?;
+                let has_shrunk = size < self.read;
+                if !has_shrunk {
+                    self.size = size;
+                }
+                Ok(has_shrunk)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// When it was written last, nanoseconds of the epoch; 0: not known.
+    pub(super) fn modified(&self) -> i64 {
+        let metadata = self.content.as_ref().and_then(|content| content.file().metadata().ok());
+        metadata.map_or(0, |metadata| metadata.mtime().saturating_mul(1_000_000_000) + metadata.mtime_nsec())
     }
 
     /// It was truncated: from now on it is another source, whatever it begins with, so that positions of
@@ -203,8 +255,11 @@ impl LogFile {
         known.note_truncation(self.base);
         self.base = 0;
         self.source = 0;
+        self.first_time = 0;
         self.read = 0;
+        self.size = 0;
         self.began = 0;
+        self.ahead = 0;
         self.progress = [Progress::default(); 3];
         self.long = None;
         self.finished_at = None;
@@ -247,19 +302,6 @@ fn birth(metadata: &Metadata) -> [u8; 24] {
     birth[..8].copy_from_slice(&metadata.ino().to_le_bytes());
     birth[8..].copy_from_slice(&made.unwrap_or_default().as_nanos().to_le_bytes());
     birth
-}
-
-fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// Where the last whole line of a file ends; looked for in its last 64 KiB.

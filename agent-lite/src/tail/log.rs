@@ -3,25 +3,30 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use memchr::{memchr, memrchr};
 use sluice_wire::{Stream, time};
 
+use super::books::{Abandoned, Sighting};
+use super::content::Content;
 use super::counts::Counts;
-use super::file::{Identity, LATE_BYTES, LATE_HOST_BYTES, LogFile, LongLine, Opened};
+use super::file::LogFile;
 use super::{Key, Known, StartFrom};
 use crate::block::{LaneId, Lanes, MAX_CONTENT};
-use crate::discover::layout::Age;
 use crate::parse::cri;
 use crate::record::Line;
 
 const STREAMS: [Stream; 3] = [Stream::Whole, Stream::Stdout, Stream::Stderr];
 
+mod follow;
+mod gap;
 mod join;
 
-use join::{LAST_WORDS, Partial};
+use join::Partial;
 
 /// How lines are taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +40,10 @@ pub(super) enum Format {
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) key: Key,
+    pub(super) names: Names,
     pub(super) lane: LaneId,
     format: Format,
-    /// What records have in common, by stream.
+    /// What records have in common, by stream; [`Stream::Whole`]: what is said of no stream.
     common: [Vec<u8>; 3],
     /// In order; the live one last.
     files: VecDeque<LogFile>,
@@ -50,7 +56,18 @@ pub(super) struct Log {
     idle_since: Option<Instant>,
     /// The pass in which something of it was read last: who waited longest is next.
     pub(super) read_in: u64,
+    /// The time of the last line that was read, nanoseconds of the epoch.
+    last_time: i64,
     times: time::Parser,
+}
+
+/// What a log is called outside of its room.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    /// The path of its live file.
+    pub(super) log: Arc<str>,
+    /// Whose books it counts in: category and namespace or unit, `application/default`.
+    pub(super) books: Arc<str>,
 }
 
 /// Where lines go.
@@ -64,7 +81,7 @@ pub(super) struct Output<'a> {
 pub(super) struct Reading<'a> {
     pub(super) output: Output<'a>,
     pub(super) buffer: &'a mut [u8],
-    pub(super) known: &'a dyn Known,
+    pub(super) known: &'a mut dyn Known,
     pub(super) wall: WallTime<'a>,
     pub(super) since: i64,
     pub(super) quantum: usize,
@@ -96,9 +113,10 @@ impl Key {
 }
 
 impl Log {
-    pub(super) fn new(key: Key, lane: LaneId, format: Format, common: [Vec<u8>; 3]) -> Self {
+    pub(super) fn new(key: Key, names: Names, lane: LaneId, format: Format, common: [Vec<u8>; 3]) -> Self {
         Self {
             key,
+            names,
             lane,
             format,
             common,
@@ -108,6 +126,7 @@ impl Log {
             held_back: false,
             idle_since: None,
             read_in: 0,
+            last_time: 0,
             times: time::Parser::default(),
         }
     }
@@ -115,84 +134,6 @@ impl Log {
     /// Whether one of its files lies in `directory` or below.
     pub(super) fn lies_in(&self, directory: &Path) -> bool {
         self.files.iter().any(|file| file.path.starts_with(directory))
-    }
-
-    /// Makes the file at `path` one of the log's, in its place.
-    pub(super) fn take_up(
-        &mut self,
-        path: &Path,
-        age: &Age,
-        start: StartFrom,
-        known: &dyn Known,
-    ) -> io::Result<Opened> {
-        let Some((identity, size)) = LogFile::identity_of(path)? else { return Ok(Opened::Gone) };
-        if let Some(at) = self.files.iter().position(|file| file.identity == identity) {
-            // An inode is not given to another file while it is open; once it is closed it may be.
-            let file = &self.files[at];
-            let suspicious = file.file.is_none() && (file.path != path || file.size != size);
-            if !suspicious || self.is_still(at, path, age, known)? {
-                let file = &mut self.files[at];
-                if file.path != path {
-                    path.clone_into(&mut file.path);
-                }
-                file.age.clone_from(age);
-                if std::mem::take(&mut file.gone) {
-                    // It was away for a moment only.
-                    file.is_complete &= file.finished_at.is_some();
-                }
-                file.size = size;
-                self.files.make_contiguous().sort_by(|a, b| a.age.cmp(&b.age));
-                return Ok(Opened::Known(identity));
-            }
-            self.files.remove(at);
-        }
-        let Some(mut file) = LogFile::open(path, age)? else { return Ok(Opened::Gone) };
-        file.identify(&self.key, start, known)?;
-        let identity = file.identity;
-        self.files.push_back(file);
-        self.files.make_contiguous().sort_by(|a, b| a.age.cmp(&b.age));
-        Ok(Opened::New(identity))
-    }
-
-    /// Whether a closed file is what `path` leads to; opens it again where it grew after all.
-    fn is_still(&mut self, at: usize, path: &Path, age: &Age, known: &dyn Known) -> io::Result<bool> {
-        let Some(mut candidate) = LogFile::open(path, age)? else { return Ok(false) };
-        candidate.identify(&self.key, StartFrom::Beginning, known)?;
-        let file = &mut self.files[at];
-        if candidate.source != file.source || candidate.size < file.read {
-            return Ok(false);
-        }
-        if candidate.size > file.read {
-            file.file = candidate.file;
-            file.finished_at = None;
-            file.is_complete = false;
-        }
-        Ok(true)
-    }
-
-    /// The file that was last seen at `path`.
-    pub(super) fn identity_at(&self, path: &Path) -> Option<Identity> {
-        self.files.iter().find(|file| file.path == path).map(|file| file.identity)
-    }
-
-    /// Notes which of its files are still listed.
-    pub(super) fn keep_only(&mut self, present: &[Identity]) {
-        for file in &mut self.files {
-            file.gone = !present.contains(&file.identity);
-        }
-    }
-
-    /// A host log's path now leads to `present`: the files before it were renamed or removed.
-    pub(super) fn supersede(&mut self, present: Identity) {
-        let mut order = 0_u32;
-        for file in &mut self.files {
-            if file.identity != present {
-                file.gone = true;
-                file.age = Age::Rotated(format!("{order:08}").into());
-                order += 1;
-            }
-        }
-        self.files.make_contiguous().sort_by(|a, b| a.age.cmp(&b.age));
     }
 
     /// Reads lines until a quantum is used up, the lane is full, or there are no more.
@@ -206,6 +147,7 @@ impl Log {
             }
             match self.read_file(at, reading) {
                 Ok(0) => {
+                    self.tell_damage(at, reading);
                     if at + 1 < self.files.len() {
                         self.files[at].finished_at.get_or_insert(reading.output.now);
                     }
@@ -280,17 +222,19 @@ impl Log {
 
     fn take_line(&mut self, at: usize, line: &[u8], start: u64, end: u64, reading: &mut Reading<'_>) {
         if let Some(long) = self.files[at].long.take() {
-            return self.end_long(at, long, line, end, &mut reading.output);
+            return self.end_long(at, long, line, end, reading);
         }
         let line = if self.format == Format::Plain { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
-        let Some(piece) = self.parse(at, line, start, reading) else { return };
-        if !self.is_wanted(at, &piece, start, reading) {
+        let Some((torn, piece)) = self.parse(at, line, start, end, reading) else { return };
+        let start = start + torn as u64;
+        if !self.is_wanted(at, &piece, start, end, reading) {
             return;
         }
         let stream = piece.stream;
+        self.last_time = piece.time;
         if piece.partial || self.partials[stream as usize].is_some() || piece.content.len() > MAX_CONTENT {
             self.append(&piece, &mut reading.output);
-            return self.end_piece(at, stream, piece.partial, end, &mut reading.output);
+            return self.end_piece(at, stream, piece.partial, start..end, &mut reading.output);
         }
         // By far the most lines.
         let record = Line {
@@ -302,40 +246,65 @@ impl Log {
         };
         reading.output.lanes.push(self.lane, &record, reading.output.now);
         let file = &mut self.files[at];
-        reading.output.lanes.cover(self.lane, file.source, stream, &mut file.progress[stream as usize], end);
+        let progress = &mut file.progress[stream as usize];
+        reading.output.lanes.cover(self.lane, file.source, stream, progress, end, end - start);
         reading.output.lanes.cut_if_full(self.lane);
         reading.output.counts.lines += 1;
     }
 
-    /// Takes a physical line apart; `None`, said and counted: it cannot be.
+    /// Takes a physical line apart, and tells how many bytes before it belong to no line; `None`, said and
+    /// counted: none of it can be.
     fn parse<'a, 'r: 'a>(
         &mut self,
         at: usize,
         line: &'a [u8],
         start: u64,
+        end: u64,
         reading: &mut Reading<'r>,
-    ) -> Option<cri::Piece<'a>> {
+    ) -> Option<(usize, cri::Piece<'a>)> {
         if self.format == Format::Plain {
             let WallTime { ns: time, text: time_text } = reading.wall;
-            return Some(cri::Piece { time_text, time, stream: Stream::Whole, partial: false, content: line });
+            return Some((0, cri::Piece { time_text, time, stream: Stream::Whole, partial: false, content: line }));
         }
         if let Some(piece) = cri::parse(line, &mut self.times) {
-            return Some(piece);
+            return Some((0, piece));
         }
         let found = cri::resynchronise(line, &mut self.times);
-        let torn = found.map_or(line.len(), |(torn, _)| torn);
-        self.say_torn(at, start, torn, reading);
-        found.map(|(_, piece)| piece)
+        let torn = found.map_or(end, |(torn, _)| start + torn as u64);
+        if self.pass_over(at, start..torn, Some(Abandoned::Torn), reading) {
+            self.say_torn(at, start, torn - start, reading.output.counts);
+        }
+        found
     }
 
-    /// Whether a piece that begins at `start` is to be sent: it was not yet, and it is not too old.
-    fn is_wanted(&self, at: usize, piece: &cri::Piece<'_>, start: u64, reading: &mut Reading<'_>) -> bool {
-        if start < self.files[at].progress[piece.stream as usize].covered {
-            return false;
+    /// Whether a piece is to be sent: it was not yet, and it is not too old.
+    fn is_wanted(
+        &mut self,
+        at: usize,
+        piece: &cri::Piece<'_>,
+        start: u64,
+        end: u64,
+        reading: &mut Reading<'_>,
+    ) -> bool {
+        let is_covered = start < self.files[at].progress[piece.stream as usize].covered;
+        let why = (!is_covered && piece.time < reading.since).then_some(Abandoned::TooOld);
+        let wanted = !is_covered && why.is_none();
+        if !wanted && self.pass_over(at, start..end, why, reading) {
+            reading.output.counts.too_old += 1;
         }
-        let too_old = piece.time < reading.since;
-        reading.output.counts.too_old += u64::from(too_old);
-        !too_old
+        wanted
+    }
+
+    /// Accounts for bytes that are not sent: given up, or taken by an earlier run already. Gives `true`
+    /// where they are given up now, and not read again.
+    fn pass_over(&mut self, at: usize, range: Range<u64>, why: Option<Abandoned>, reading: &mut Reading<'_>) -> bool {
+        let file = &mut self.files[at];
+        let bytes = range.end - range.start;
+        let is_new = why.is_some_and(|why| reading.known.abandon(file.source, range.end, bytes, why));
+        if !is_new {
+            file.ahead = file.ahead.saturating_sub(bytes);
+        }
+        is_new
     }
 
     fn say_unreadable(&mut self, at: usize, error: &io::Error, counts: &mut Counts) {
@@ -347,11 +316,11 @@ impl Log {
         }
     }
 
-    fn say_torn(&self, at: usize, offset: u64, bytes: usize, reading: &mut Reading<'_>) {
-        reading.output.counts.torn += 1;
-        reading.output.counts.torn_bytes += bytes as u64;
+    fn say_torn(&self, at: usize, offset: u64, bytes: u64, counts: &mut Counts) {
+        counts.torn += 1;
+        counts.torn_bytes += bytes;
         // The first of a pass speaks for the rest: a torn file must not flood our own log.
-        if reading.output.counts.torn == 1 {
+        if counts.torn == 1 {
             tracing::warn!(
                 path = %self.files[at].path.display(), offset, bytes,
                 "not a line of a container runtime, stepping over it"
@@ -359,64 +328,45 @@ impl Log {
         }
     }
 
-    /// Closes and forgets what needs no more looking at.
-    pub(super) fn clean_up(&mut self, known: &mut dyn Known, output: &mut Output<'_>) {
-        for at in 0..self.files.len() {
-            match self.files[at].has_shrunk() {
-                Ok(true) => self.begin_anew(at, known, output),
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::debug!(path = %self.files[at].path.display(), %error, "log file cannot be looked at");
-                }
-            }
-        }
-        let (late, patience) = match self.format {
-            Format::Cri => (LATE_BYTES, LAST_WORDS),
-            Format::Plain => (LATE_HOST_BYTES, LATE_HOST_BYTES),
-        };
-        let over = self.ended || self.files.iter().all(|file| file.gone);
-        let idle = self.idle_since.is_some_and(|since| output.now.saturating_duration_since(since) > patience);
-        // What has no newline is read first: it may be the end of a line that waits.
-        if over && idle && self.files.iter().all(|file| file.is_read_out() || file.unreadable) {
-            self.flush_last_words(output);
-        }
-        let last = self.files.len().saturating_sub(1);
-        for (at, file) in self.files.iter_mut().enumerate() {
-            file.is_complete |= match file.finished_at {
-                Some(finished) => output.now.saturating_duration_since(finished) > late,
-                None => at == last && over && idle,
-            };
-            if file.is_complete && file.is_read_out() && file.is_stored(known) {
-                file.file = None;
-            }
-        }
-        self.files.retain(|file| !(file.gone && file.file.is_none()));
-    }
-
-    fn begin_anew(&mut self, at: usize, known: &mut dyn Known, output: &mut Output<'_>) {
-        let path = self.files[at].path.display();
-        tracing::warn!(%path, "log file became shorter, reading it from its beginning");
-        output.counts.truncated += 1;
-        let file = &self.files[at];
-        let long = if let Some(LongLine::Taken { stream, .. }) = file.long { Some(stream) } else { None };
-        for stream in STREAMS {
-            // The rest of a line that was begun in it is gone.
-            let waits_here =
-                |partial: &Partial| partial.ends.last().is_some_and(|(source, _)| *source == self.files[at].source);
-            if long == Some(stream) || self.partials[stream as usize].as_ref().is_some_and(waits_here) {
-                self.complete(stream, output);
-            }
-        }
-        self.files[at].begin_anew(known);
-    }
-
     /// No file is left.
     pub(super) fn is_over(&self) -> bool {
         self.files.is_empty() && matches!(self.key, Key::Container(..))
     }
 
-    pub(super) fn sources(&self) -> impl Iterator<Item = (u64, &Path)> {
-        self.files.iter().flat_map(|file| file.ids().map(|id| (id, file.path.as_path())))
+    pub(super) fn sightings(&self) -> impl Iterator<Item = Sighting<'_>> {
+        self.files.iter().flat_map(move |file| {
+            file.ids().map(move |source| Sighting {
+                source,
+                log: &self.names.log,
+                books: &self.names.books,
+                path: &file.path,
+                // What a truncated file was called first has no bytes of its own.
+                size: if source == file.source { file.size } else { 0 },
+                complete: file.is_complete && file.is_read_out(),
+            })
+        })
+    }
+
+    /// Lets go of the memory that inflating takes.
+    pub(super) fn stop_inflating(&mut self) {
+        self.files.iter_mut().filter_map(|file| file.content.as_mut()).for_each(Content::stop_inflating);
+    }
+
+    /// Whether a compressed file of its is being read.
+    pub(super) fn is_inflating(&self) -> bool {
+        self.files.iter().filter_map(|file| file.content.as_ref()).any(Content::is_inflating)
+    }
+
+    /// Bytes of lines that wait for their end.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        let long = |file: &LogFile| file.long.map_or(0, |long| file.read - long.start());
+        self.partials.iter().flatten().map(Partial::bytes).sum::<u64>() + self.files.iter().map(long).sum::<u64>()
+    }
+
+    /// Bytes that are not read yet, less those that will be passed over.
+    pub(super) fn to_read(&self) -> i128 {
+        let to_read = |file: &LogFile| i128::from(file.size.saturating_sub(file.read)) - i128::from(file.ahead);
+        self.files.iter().filter(|file| file.source != 0).map(to_read).sum()
     }
 
     /// How far streams are settled without a block that says so.
@@ -439,13 +389,12 @@ impl Log {
     /// Whether everything of `stream` up to what the other one has stored was read, by this run, and is
     /// stored.
     fn is_silent(&self, file: &LogFile, stream: Stream, own: u64, other: u64) -> bool {
-        let waits_in_it = |partial: &Partial| partial.ends.iter().any(|(source, _)| *source == file.source);
-        let waits = self.partials[stream as usize].as_ref().is_some_and(waits_in_it);
+        let waits = self.partials[stream as usize].as_ref().is_some_and(|partial| partial.has_piece_in(file.source));
         !waits && own >= file.progress[stream as usize].covered && file.read >= other && other > own
     }
 
     pub(super) fn open_files(&self) -> usize {
-        self.files.iter().filter(|file| file.file.is_some()).count()
+        self.files.iter().filter(|file| file.content.is_some()).count()
     }
 
     pub(super) fn unread_bytes(&self) -> u64 {

@@ -15,21 +15,27 @@ use std::time::Instant;
 use sluice_wire::{Category, Stream, time};
 
 use crate::block::{LaneId, Lanes};
-use crate::discover::{Container, Look};
+use crate::discover::layout::{Age, Pod};
+use crate::discover::{Container, FileName, Look};
 
+mod books;
+mod content;
 mod counts;
 mod cut;
 mod file;
 mod log;
 
+pub use books::{Abandoned, Gap, Sighting, Unfinished};
 pub use counts::Counts;
 use file::{Identity, Opened};
-use log::{Format, Log, Output, Reading, WallTime};
+use log::{Format, Log, Names, Output, Reading, WallTime};
 
 /// Read from one log before the next has its turn, bytes.
 const QUANTUM: usize = 256 * 1024;
 /// The buffer that all logs share; the longest physical line that is looked at whole.
 const BUFFER: usize = 256 * 1024;
+/// Logs whose compressed files may be in the middle of being inflated, which takes about 300 KiB each.
+const INFLATING: usize = 8;
 
 /// Where a source that is met for the first time is read from, when the agent has never run here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +59,15 @@ pub struct Labels {
     pub node: String,
 }
 
+/// How much may be held that no directory lists any more: a file that is open is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deleted {
+    /// Files.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// What is known of a source, also from earlier runs; by its short id.
 pub trait Known {
     /// Bytes of `stream` that need not be read again: stored, or in the ring.
@@ -60,6 +75,23 @@ pub trait Known {
 
     /// Bytes of `stream` that are stored.
     fn acknowledged(&self, source: u64, stream: Stream) -> u64;
+
+    /// Bytes of all streams that are stored, in the ring, or given up.
+    fn accounted(&self, source: u64) -> u64;
+
+    /// Books `bytes` that end at `end` as given up. Gives `false`, and books nothing, where this was done
+    /// before: what lies before `end` is read again after a restart.
+    fn abandon(&mut self, source: u64, end: u64, bytes: u64, why: Abandoned) -> bool;
+
+    /// Books a gap, and keeps it until its record is stored. Gives `false` where too many are kept already:
+    /// then it is booked only.
+    fn open_gap(&mut self, gap: &Gap) -> bool;
+
+    /// Gaps of an earlier run whose records are neither stored nor in the ring.
+    fn untold_gaps(&self) -> Vec<Gap>;
+
+    /// Sources that were not read to their end, or may not have been.
+    fn unfinished(&self) -> Vec<Unfinished>;
 
     /// How often the file was truncated that `source` was its first id.
     fn truncations(&self, source: u64) -> u32;
@@ -80,8 +112,11 @@ enum Key {
 pub struct Tailer {
     labels: Labels,
     start: StartFrom,
+    deleted: Deleted,
     /// Nothing was read yet in a node's first run: `start` holds for whole files.
     first_look: bool,
+    /// Looks at directories.
+    looks: u64,
     logs: Vec<Log>,
     by_key: HashMap<Key, usize>,
     buffer: Vec<u8>,
@@ -106,11 +141,13 @@ pub struct Pass {
 impl Tailer {
     /// No logs yet. `first_run`: nothing is known of this node.
     #[must_use]
-    pub fn new(labels: Labels, start: StartFrom, first_run: bool) -> Self {
+    pub fn new(labels: Labels, start: StartFrom, deleted: Deleted, first_run: bool) -> Self {
         Self {
             labels,
             start,
+            deleted,
             first_look: first_run,
+            looks: 0,
             logs: Vec::new(),
             by_key: HashMap::new(),
             buffer: vec![0; BUFFER],
@@ -122,7 +159,8 @@ impl Tailer {
     }
 
     /// Takes up what a look found: opens new files, follows renames, notes what is gone.
-    pub fn reconcile(&mut self, look: &Look, lanes: &mut Lanes, known: &dyn Known) {
+    pub fn reconcile(&mut self, look: &Look, lanes: &mut Lanes, known: &mut dyn Known) {
+        self.looks += 1;
         for unreadable in &look.unreadable {
             self.say_unreadable(&unreadable.path, &unreadable.error);
         }
@@ -130,16 +168,17 @@ impl Tailer {
         for listing in &look.containers {
             let mut attempts: Vec<u32> = listing.files.iter().map(|found| found.name.attempt).collect();
             attempts.dedup();
-            for attempt in attempts {
-                let at = self.container_log(&listing.container, attempt, lanes);
+            for attempt in &attempts {
+                let at = self.container_log(&listing.container, *attempt, &listing.directory, lanes);
                 met.insert(at);
                 let mut present = Vec::new();
-                for found in listing.files.iter().filter(|found| found.name.attempt == attempt) {
+                for found in listing.files.iter().filter(|found| found.name.attempt == *attempt) {
                     present.extend(self.take_up(at, &found.path, &found.name.age, known));
                 }
-                self.logs[at].keep_only(&present);
+                self.logs[at].keep_only(&present, self.looks);
+                // A container has one attempt at a time: once there is another, no more is written to this one.
+                self.logs[at].ended = attempts.last() > Some(attempt);
             }
-            self.mark_older_attempts_ended(listing);
         }
         for (at, log) in self.logs.iter_mut().enumerate() {
             let looked_at = match &log.key {
@@ -151,37 +190,39 @@ impl Tailer {
             // What could not be looked at is not gone.
             let hidden = look.unreadable.iter().any(|unreadable| log.lies_in(&unreadable.path));
             if looked_at && !hidden && !met.contains(&at) {
-                log.keep_only(&[]);
+                log.keep_only(&[], self.looks);
             }
         }
     }
 
     /// Looks at a host log's path: opens it where it is new or was replaced.
-    pub fn look_at_host_file(&mut self, path: &Path, unit: &Arc<str>, lanes: &mut Lanes, known: &dyn Known) {
+    pub fn look_at_host_file(&mut self, path: &Path, unit: &Arc<str>, lanes: &mut Lanes, known: &mut dyn Known) {
+        self.looks += 1;
         let key = Key::Host(path.to_owned());
         let at = match self.by_key.get(&key) {
             Some(at) => *at,
             None => {
                 let lane = lanes.lane(Category::Host, unit);
+                let books = format!("{}/{unit}", Category::Host.word()).into();
                 let common = self.host_common(unit);
-                self.add(Log::new(key, lane, Format::Plain, common))
+                let name = path.to_string_lossy().into();
+                self.add(Log::new(key, Names { log: name, books }, lane, Format::Plain, common))
             }
         };
         match path.try_exists() {
             Ok(true) => {}
-            Ok(false) => return self.logs[at].keep_only(&[]),
+            Ok(false) => return self.logs[at].keep_only(&[], self.looks),
             // Opening it says why.
             Err(_) => {}
         }
-        let live = crate::discover::layout::Age::Live;
-        if let Some(present) = self.take_up(at, path, &live, known) {
-            self.logs[at].supersede(present);
+        if let Some(present) = self.take_up(at, path, &Age::Live, known) {
+            self.logs[at].supersede(present, self.looks);
         }
     }
 
     /// Reads up to a quantum of each log whose lane takes records: those first of which nothing was read
     /// for longest, so that the logs of a lane that takes little have their turns.
-    pub fn read(&mut self, lanes: &mut Lanes, known: &dyn Known, now: Instant, wall_ns: i64) -> Pass {
+    pub fn read(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) -> Pass {
         let mut pass = Pass::default();
         // What is found from now on came after the first start.
         self.first_look = false;
@@ -217,12 +258,15 @@ impl Tailer {
         self.logs.iter().any(|log| log.held_back && lanes.takes_records(log.lane))
     }
 
-    /// Closes what is read, stored and will not grow; forgets what is gone.
+    /// Closes what is read, stored and will not grow; forgets what is gone; gives up the deleted files that
+    /// are too many.
     pub fn clean_up(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant) {
         let mut output = Output { lanes, counts: &mut self.counts, now };
         for log in &mut self.logs {
             log.clean_up(known, &mut output);
         }
+        self.give_up_deleted(lanes, known, now);
+        self.logs.iter_mut().filter(|log| log.is_inflating()).skip(INFLATING).for_each(Log::stop_inflating);
         let mut at = 0;
         while at < self.logs.len() {
             if self.logs[at].is_over() {
@@ -237,9 +281,76 @@ impl Tailer {
         }
     }
 
-    /// Every source that exists, with its path: what checkpoints are kept for.
-    pub fn sources(&self) -> impl Iterator<Item = (u64, &Path)> {
-        self.logs.iter().flat_map(Log::sources)
+    /// Gives up the deleted files that are beyond the bound, those first that were deleted first.
+    fn give_up_deleted(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant) {
+        let mut held: Vec<(u64, u64)> = self.logs.iter().flat_map(Log::held_deleted).collect();
+        held.sort_unstable();
+        let (mut files, mut bytes) = (held.len(), held.iter().map(|(_, size)| size).sum::<u64>());
+        let mut up_to = None;
+        for (since, size) in held {
+            if files <= self.deleted.files && bytes <= self.deleted.bytes {
+                break;
+            }
+            files -= 1;
+            bytes -= size;
+            up_to = Some(since);
+        }
+        let Some(up_to) = up_to else { return };
+        let mut output = Output { lanes, counts: &mut self.counts, now };
+        for log in &mut self.logs {
+            log.give_up_deleted(up_to, known, &mut output);
+        }
+    }
+
+    /// Tells of what an earlier run lost without getting that told, and of what went while no agent looked.
+    /// To be called once, when everything was looked at for the first time.
+    pub fn tell_losses(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
+        let met: HashSet<u64> = self.logs.iter().flat_map(Log::sightings).map(|sighting| sighting.source).collect();
+        let untold = known.untold_gaps();
+        let told: HashSet<u64> = untold.iter().map(|gap| gap.source).collect();
+        for gap in untold {
+            if let Some(at) = self.log_named(&gap.log, lanes) {
+                let mut output = Output { lanes, counts: &mut self.counts, now };
+                self.logs[at].tell(&gap, known, &mut output);
+            }
+        }
+        // Where nothing at all is to be seen, a mount is missing rather than everything gone.
+        if met.is_empty() {
+            return;
+        }
+        for lost in known.unfinished().into_iter().filter(|lost| !met.contains(&lost.source)) {
+            // What cannot be looked at is not gone.
+            if told.contains(&lost.source) || !matches!(lost.path.try_exists(), Ok(false)) {
+                continue;
+            }
+            if let Some(at) = self.log_named(&lost.log, lanes) {
+                let mut output = Output { lanes, counts: &mut self.counts, now };
+                self.logs[at].note_vanished(&lost, known, wall_ns, &mut output);
+            }
+        }
+    }
+
+    /// The log whose live file is or was `name`, also where none of its files is left.
+    fn log_named(&mut self, name: &str, lanes: &mut Lanes) -> Option<usize> {
+        if let Some(at) = self.logs.iter().position(|log| *log.names.log == *name) {
+            return Some(at);
+        }
+        let path = Path::new(name);
+        let directory = path.parent()?;
+        let container = Pod::of(directory.parent()?)?.container(directory)?;
+        let attempt = FileName::parse(path.file_name()?.to_str()?)?.attempt;
+        Some(self.container_log(&container, attempt, directory, lanes))
+    }
+
+    /// Every source that exists: what checkpoints are kept for.
+    pub fn sightings(&self) -> impl Iterator<Item = Sighting<'_>> {
+        self.logs.iter().flat_map(Log::sightings)
+    }
+
+    /// Of each log, bytes that are not read yet less those that will be passed over, and bytes of lines that
+    /// wait for their end.
+    pub fn on_their_way(&self) -> impl Iterator<Item = (&Arc<str>, i128, u64)> {
+        self.logs.iter().map(|log| (&log.names.log, log.to_read(), log.waiting_bytes()))
     }
 
     /// How far streams are settled that wrote little or nothing: without this a file whose stderr is
@@ -262,14 +373,16 @@ impl Tailer {
         (self.logs.len(), files, unread)
     }
 
-    fn container_log(&mut self, container: &Container, attempt: u32, lanes: &mut Lanes) -> usize {
+    fn container_log(&mut self, container: &Container, attempt: u32, directory: &Path, lanes: &mut Lanes) -> usize {
         let key = Key::Container(container.clone(), attempt);
         if let Some(at) = self.by_key.get(&key) {
             return *at;
         }
         let lane: LaneId = lanes.lane(Category::Application, &container.pod.namespace);
         let common = self.container_common(container, attempt);
-        self.add(Log::new(key, lane, Format::Cri, common))
+        let name = directory.join(format!("{attempt}.log")).to_string_lossy().into();
+        let books = format!("{}/{}", Category::Application.word(), container.pod.namespace).into();
+        self.add(Log::new(key, Names { log: name, books }, lane, Format::Cri, common))
     }
 
     fn add(&mut self, log: Log) -> usize {
@@ -279,13 +392,7 @@ impl Tailer {
     }
 
     /// Opens the file at `path` unless the log has it; gives its identity.
-    fn take_up(
-        &mut self,
-        at: usize,
-        path: &Path,
-        age: &crate::discover::layout::Age,
-        known: &dyn Known,
-    ) -> Option<Identity> {
+    fn take_up(&mut self, at: usize, path: &Path, age: &Age, known: &mut dyn Known) -> Option<Identity> {
         let start = if self.first_look { self.start } else { StartFrom::Beginning };
         let opened = self.logs[at].take_up(path, age, start, known);
         match opened {
@@ -310,35 +417,21 @@ impl Tailer {
         }
     }
 
-    /// A container has one attempt at a time: once N+1 is there, nothing more is written to N.
-    fn mark_older_attempts_ended(&mut self, listing: &crate::discover::Listing) {
-        let Some(newest) = listing.files.iter().map(|found| found.name.attempt).max() else { return };
-        for log in &mut self.logs {
-            if let Key::Container(container, attempt) = &log.key
-                && *container == listing.container
-                && *attempt < newest
-            {
-                log.ended = true;
-            }
-        }
-    }
-
     fn container_common(&self, container: &Container, attempt: u32) -> [Vec<u8>; 3] {
         let attempt = attempt.to_string();
-        let render = |stream: &str| {
-            crate::record::common([
-                ("cluster", &*self.labels.cluster),
-                ("environment", &self.labels.environment),
-                ("k8s_namespace_name", &container.pod.namespace),
-                ("k8s_pod_name", &container.pod.name),
-                ("k8s_pod_uid", &container.pod.uid),
-                ("k8s_container_name", &container.name),
-                ("k8s_container_restart_count", &attempt),
-                ("k8s_node_name", &self.labels.node),
-                ("stream", stream),
-            ])
-        };
-        [Vec::new(), render("stdout"), render("stderr")]
+        let fields = [
+            ("cluster", &*self.labels.cluster),
+            ("environment", &self.labels.environment),
+            ("k8s_namespace_name", &container.pod.namespace),
+            ("k8s_pod_name", &container.pod.name),
+            ("k8s_pod_uid", &container.pod.uid),
+            ("k8s_container_name", &container.name),
+            ("k8s_container_restart_count", &attempt),
+            ("k8s_node_name", &self.labels.node),
+        ];
+        let render = |stream| crate::record::common(fields.into_iter().chain([("stream", stream)]));
+        let of_no_stream = crate::record::common(fields);
+        [of_no_stream, render("stdout"), render("stderr")]
     }
 
     fn host_common(&self, unit: &str) -> [Vec<u8>; 3] {

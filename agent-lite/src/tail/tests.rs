@@ -2,15 +2,22 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use sluice_wire::payload::{Checker, Depth};
 use tempfile::TempDir;
 
 use super::*;
 use crate::block::Settings;
+use crate::books::Book;
 use crate::checkpoint::Positions;
 use crate::discover::Discovery;
 
+mod deleted;
+mod gzip;
 mod long;
+
+const DELETED: Deleted = Deleted { files: 4, bytes: 1 << 20 };
 
 /// A node: files on disk, an agent's tail over them, and a gateway that stores everything at once.
 struct Node {
@@ -38,7 +45,7 @@ impl Node {
             queued_bytes: 1 << 30,
             lane_queued_bytes: 1 << 30,
         });
-        Self { dir, tailer: Tailer::new(labels, start, first_run), lanes, positions, now: Instant::now() }
+        Self { dir, tailer: Tailer::new(labels, start, DELETED, first_run), lanes, positions, now: Instant::now() }
     }
 
     /// The agent is killed; a new one comes up with what was stored.
@@ -55,6 +62,32 @@ impl Node {
         OpenOptions::new().create(true).append(true).open(self.path(name)).unwrap().write_all(text.as_ref()).unwrap();
     }
 
+    /// As the kubelet does it: beside, then into place, then the plain file goes.
+    fn gzip(&self, name: &str) {
+        let plain = self.path(name);
+        let temporary = self.path(&format!("{name}.tmp"));
+        let mut encoder = GzEncoder::new(fs::File::create(&temporary).unwrap(), Compression::fast());
+        encoder.write_all(&fs::read(&plain).unwrap()).unwrap();
+        encoder.finish().unwrap();
+        fs::rename(temporary, self.path(&format!("{name}.gz"))).unwrap();
+        fs::remove_file(plain).unwrap();
+    }
+
+    fn remove(&self, name: &str) {
+        fs::remove_file(self.path(name)).unwrap();
+    }
+
+    /// Tells of what was lost, as a start does after its first look.
+    fn tell_losses(&mut self) {
+        self.look();
+        self.tailer.tell_losses(&mut self.lanes, &mut self.positions, self.now, 1_000);
+    }
+
+    /// Everything is decided: what was written is acknowledged or given up.
+    fn is_settled(&mut self) -> bool {
+        self.check_books().iter().all(|page| page.unread == 0 && page.held == 0)
+    }
+
     fn rename(&self, from: &str, to: &str) {
         fs::rename(self.path(from), self.path(to)).unwrap();
     }
@@ -63,11 +96,11 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _inotify_needs_it = runtime.enter();
         let look = Discovery::new(self.dir.path()).scan();
-        self.tailer.reconcile(&look, &mut self.lanes, &self.positions);
+        self.tailer.reconcile(&look, &mut self.lanes, &mut self.positions);
     }
 
     fn read(&mut self) {
-        while self.tailer.read(&mut self.lanes, &self.positions, self.now, 1_000).more {}
+        while self.tailer.read(&mut self.lanes, &mut self.positions, self.now, 1_000).more {}
     }
 
     /// Everything that was read and not stored yet, as `stream:message`.
@@ -81,10 +114,13 @@ impl Node {
                 let raw = checker.check(&block.header, &block.payload, Depth::Json).unwrap();
                 for line in raw.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                     let record: serde_json::Value = serde_json::from_slice(line).unwrap();
-                    let stream = record["stream"].as_str().unwrap_or("host");
-                    messages.push(format!("{stream}:{}", record["_msg"].as_str().unwrap()));
+                    let text = |field: &str| record[field].as_str().unwrap_or_default();
+                    messages.push(match record["sluice_gap_reason"].as_str() {
+                        Some(reason) => format!("gap:{reason}:{}", text("sluice_gap_bytes")),
+                        None => format!("{}:{}", record["stream"].as_str().unwrap_or("host"), text("_msg")),
+                    });
                 }
-                self.positions.acknowledge(&block.header.positions);
+                self.positions.acknowledge(block.shares());
             }
         }
         messages
@@ -93,17 +129,36 @@ impl Node {
     fn run(&mut self) -> Vec<String> {
         self.look();
         self.read();
-        self.deliver()
+        self.check_books();
+        let messages = self.deliver();
+        self.check_books();
+        messages
     }
 
     fn wait(&mut self, seconds: u64) {
         self.now += Duration::from_secs(seconds);
         self.tailer.clean_up(&mut self.lanes, &mut self.positions, self.now);
+        self.check_books();
+    }
+
+    /// Every log's account balances, at any moment.
+    fn check_books(&mut self) -> Vec<Book> {
+        self.positions.sight(self.tailer.sightings());
+        let pages = crate::books::close(&self.positions, &self.tailer, self.lanes.held_of_sources());
+        for page in &pages {
+            assert_eq!(page.imbalance, 0, "{page:?}");
+        }
+        pages
     }
 }
 
 fn line(stream: &str, tag: &str, content: &str) -> String {
     format!("2025-10-26T10:15:30.1Z {stream} {tag} {content}\n")
+}
+
+/// A line that no other file begins with.
+fn at(second: u32, content: &str) -> String {
+    format!("2025-10-26T10:15:{second:02}.1Z stdout F {content}\n")
 }
 
 fn out(content: &str) -> String {
@@ -373,7 +428,7 @@ impl Node {
 
     fn look_at_host(&mut self) {
         let (path, unit) = (self.host_path(), Arc::from("messages"));
-        self.tailer.look_at_host_file(&path, &unit, &mut self.lanes, &self.positions);
+        self.tailer.look_at_host_file(&path, &unit, &mut self.lanes, &mut self.positions);
     }
 
     fn run_host(&mut self) -> Vec<String> {
@@ -486,7 +541,7 @@ fn the_logs_of_a_lane_that_takes_little_have_their_turns() {
     for _ in 0..9 {
         // A lane that takes a block or two in a pass.
         node.lanes.narrow(lane);
-        node.tailer.read(&mut node.lanes, &node.positions, node.now, 1_000);
+        node.tailer.read(&mut node.lanes, &mut node.positions, node.now, 1_000);
         for message in node.deliver() {
             seen[usize::from(message.as_bytes()[7] - b'0')] += 1;
         }
@@ -536,7 +591,7 @@ fn what_lies_in_a_directory_that_cannot_be_read_is_not_gone() {
     let error = std::io::Error::from_raw_os_error(24);
     let unreadable = vec![crate::discover::Unreadable { path, error }];
     let look = Look { unreadable, whole: true, ..Look::default() };
-    node.tailer.reconcile(&look, &mut node.lanes, &node.positions);
+    node.tailer.reconcile(&look, &mut node.lanes, &mut node.positions);
     node.read();
     node.wait(20);
     node.append("0.log", out("2"));

@@ -24,6 +24,8 @@ pub enum Error {
     Timeout { what: String, seconds: f64, last: String },
     #[error("{0}")]
     Config(String),
+    #[error("books: {0}")]
+    Books(String),
 }
 
 /// Names the file that an I/O error is about; without it "No such file" says nothing.

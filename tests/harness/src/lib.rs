@@ -14,6 +14,7 @@
 //! - Lines: [`line`](mod@line), [`shape`], [`manifest`], [`write`](mod@write), [`check`], and [`sink`] for benchmarks.
 //! - Components: [`parts`] installs them, [`victorialogs`] and [`process`] run them, [`metrics`] watches them.
 
+pub mod books;
 pub mod check;
 pub mod dirs;
 pub mod error;

@@ -146,7 +146,7 @@ impl Agent {
             };
             self.end += 10;
             self.lanes.push(id, &line, Instant::now());
-            self.lanes.cover(id, SOURCE, Stream::Stdout, &mut self.progress, self.end);
+            self.lanes.cover(id, SOURCE, Stream::Stdout, &mut self.progress, self.end, 1);
         }
         self.lanes.cut_all();
         id

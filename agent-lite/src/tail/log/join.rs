@@ -1,12 +1,14 @@
 //! Lines that are more than one piece: partial ones, and those longer than a record or the buffer.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use sluice_wire::{Stream, time};
 
+use super::super::books::Abandoned;
 use super::super::cut::whole_characters;
 use super::super::file::LongLine;
-use super::{Log, Output, Reading, STREAMS};
+use super::{Format, Log, Output, Reading, STREAMS};
 use crate::block::MAX_CONTENT;
 use crate::parse::cri;
 use crate::record::Line;
@@ -20,11 +22,28 @@ pub(super) struct Partial {
     content: Vec<u8>,
     time: i64,
     time_text: Vec<u8>,
-    /// Where its pieces end that are not covered yet, one for each file that has any.
-    pub(super) ends: Vec<(u64, u64)>,
+    /// Where its pieces end that are not covered yet, one for each file that has any: source, offset, bytes.
+    ends: Vec<(u64, u64, u64)>,
     /// Records that were sent ahead because it is too long.
     parts: u32,
     since: Instant,
+}
+
+impl Partial {
+    /// Whether its last piece is in `source`.
+    pub(super) fn ends_in(&self, source: u64) -> bool {
+        self.ends.last().is_some_and(|(last, ..)| *last == source)
+    }
+
+    /// Whether a piece of it that is not covered is in `source`.
+    pub(super) fn has_piece_in(&self, source: u64) -> bool {
+        self.ends.iter().any(|(at, ..)| *at == source)
+    }
+
+    /// Bytes of its pieces that are not covered.
+    pub(super) fn bytes(&self) -> u64 {
+        self.ends.iter().map(|(.., bytes)| bytes).sum()
+    }
 }
 
 impl Log {
@@ -81,21 +100,30 @@ impl Log {
         };
         partial.parts += output.lanes.push(self.lane, &record, output.now);
         partial.content.drain(..length);
-        for (source, end) in partial.ends.drain(..) {
+        for (source, end, bytes) in partial.ends.drain(..) {
             if let Some(file) = self.files.iter_mut().find(|file| file.source == source) {
-                output.lanes.cover(self.lane, source, stream, &mut file.progress[stream as usize], end);
+                output.lanes.cover(self.lane, source, stream, &mut file.progress[stream as usize], end, bytes);
             }
         }
         output.lanes.cut_if_full(self.lane);
     }
 
-    /// The piece that was appended last ends at `end`; if it was its line's last, the line is whole.
-    pub(super) fn end_piece(&mut self, at: usize, stream: Stream, partial: bool, end: u64, output: &mut Output<'_>) {
+    /// The piece that was appended last takes `range` of its file; if it was its line's last, the line is
+    /// whole.
+    pub(super) fn end_piece(
+        &mut self,
+        at: usize,
+        stream: Stream,
+        partial: bool,
+        range: Range<u64>,
+        output: &mut Output<'_>,
+    ) {
         let source = self.files[at].source;
+        let bytes = range.end - range.start;
         if let Some(waiting) = &mut self.partials[stream as usize] {
             match waiting.ends.last_mut() {
-                Some(last) if last.0 == source => last.1 = end,
-                _ => waiting.ends.push((source, end)),
+                Some(last) if last.0 == source => *last = (source, range.end, last.2 + bytes),
+                _ => waiting.ends.push((source, range.end, bytes)),
             }
         }
         if !partial {
@@ -122,15 +150,12 @@ impl Log {
         };
         self.files[at].long = Some(long);
         match long {
-            LongLine::Taken { stream, time, partial } => {
+            LongLine::Taken { stream, time, partial, .. } => {
                 let whole = whole_characters(content, content.len());
                 self.append_long(stream, time, partial, &content[..whole], &mut reading.output);
                 filled.len() - content.len() + whole
             }
-            LongLine::Passed { torn } => {
-                reading.output.counts.torn_bytes += if torn { filled.len() as u64 } else { 0 };
-                filled.len()
-            }
+            LongLine::Passed { .. } => filled.len(),
         }
     }
 
@@ -142,19 +167,28 @@ impl Log {
         start: u64,
         reading: &mut Reading<'_>,
     ) -> (LongLine, &'a [u8]) {
-        let torn_bytes = reading.output.counts.torn_bytes;
-        match self.parse(at, filled, start, reading) {
-            Some(piece) if self.is_wanted(at, &piece, start, reading) => {
-                let cri::Piece { stream, time, partial, content, .. } = piece;
-                (LongLine::Taken { stream, time, partial }, &filled[filled.len() - content.len()..])
-            }
-            Some(_) => (LongLine::Passed { torn: false }, filled),
-            None => {
-                // Counted with the rest of it.
-                reading.output.counts.torn_bytes = torn_bytes;
-                (LongLine::Passed { torn: true }, filled)
-            }
+        if self.format == Format::Plain {
+            let long = LongLine::Taken { stream: Stream::Whole, time: reading.wall.ns, partial: false, start };
+            return (long, filled);
         }
+        // A line's end is not there yet: where it has no header it is torn up to wherever its end will be.
+        let whole_line = cri::parse(filled, &mut self.times).map(|piece| (0, piece));
+        let Some((torn, piece)) = whole_line.or_else(|| cri::resynchronise(filled, &mut self.times)) else {
+            return (LongLine::Passed { why: Some(Abandoned::Torn), start }, filled);
+        };
+        let before = start..start + torn as u64;
+        if torn > 0 && self.pass_over(at, before.clone(), Some(Abandoned::Torn), reading) {
+            self.say_torn(at, start, torn as u64, reading.output.counts);
+        }
+        let start = before.end;
+        let cri::Piece { stream, time, partial, content, .. } = piece;
+        if start < self.files[at].progress[stream as usize].covered {
+            return (LongLine::Passed { why: None, start }, filled);
+        }
+        if time < reading.since {
+            return (LongLine::Passed { why: Some(Abandoned::TooOld), start }, filled);
+        }
+        (LongLine::Taken { stream, time, partial, start }, &filled[filled.len() - content.len()..])
     }
 
     fn append_long(&mut self, stream: Stream, time: i64, partial: bool, content: &[u8], output: &mut Output<'_>) {
@@ -163,13 +197,20 @@ impl Log {
         self.append(&cri::Piece { time_text: &time_text, time, stream, partial, content }, output);
     }
 
-    pub(super) fn end_long(&mut self, at: usize, long: LongLine, line: &[u8], end: u64, output: &mut Output<'_>) {
+    pub(super) fn end_long(&mut self, at: usize, long: LongLine, line: &[u8], end: u64, reading: &mut Reading<'_>) {
         match long {
-            LongLine::Taken { stream, time, partial } => {
-                self.append_long(stream, time, partial, line, output);
-                self.end_piece(at, stream, partial, end, output);
+            LongLine::Taken { stream, time, partial, start } => {
+                self.append_long(stream, time, partial, line, &mut reading.output);
+                self.end_piece(at, stream, partial, start..end, &mut reading.output);
             }
-            LongLine::Passed { torn } => output.counts.torn_bytes += if torn { line.len() as u64 + 1 } else { 0 },
+            LongLine::Passed { why, start } => {
+                if self.pass_over(at, start..end, why, reading) {
+                    match why {
+                        Some(Abandoned::Torn) => self.say_torn(at, start, end - start, reading.output.counts),
+                        _ => reading.output.counts.too_old += 1,
+                    }
+                }
+            }
         }
     }
 

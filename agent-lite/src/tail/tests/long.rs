@@ -15,6 +15,7 @@ fn a_line_that_never_ends_holds_no_file_and_repeats_nothing() {
         sent.extend(node.run());
         if n == 33 {
             node = node.restart();
+            node.look();
         }
         node.wait(11);
     }
@@ -113,8 +114,9 @@ fn a_long_line_in_a_truncated_file_does_not_take_in_the_next_line() {
     fs::write(node.host_path(), "after\n").unwrap();
     node.wait(1);
     let ended = node.run_host();
-    assert_eq!(ended.last().map(String::as_str), Some("host:after"));
-    let joined: usize = begun.iter().chain(&ended).map(|part| part.len() - "host:".len()).sum();
+    assert_eq!(ended[1..], ["gap:truncated:137856", "host:after"]);
+    let parts = begun.iter().chain(&ended).filter(|part| !part.starts_with("gap"));
+    let joined: usize = parts.map(|part| part.len() - "host:".len()).sum();
     assert_eq!(joined, 256 * 1024 + "after".len(), "what was read of it, and the line");
 }
 

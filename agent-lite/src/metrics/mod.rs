@@ -1,5 +1,8 @@
 //! Every metric of the agent, by name.
 
+mod books;
+
+pub use books::{BookMetrics, Volume};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use sluice_wire::{Block, Reason, Verdict};
 
@@ -7,6 +10,8 @@ use sluice_wire::{Block, Reason, Verdict};
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
+    /// The equation of the books.
+    pub books: BookMetrics,
     /// Bytes of log files read.
     pub read_bytes: IntCounter,
     /// Logical lines put into blocks.
@@ -23,6 +28,8 @@ pub struct Metrics {
     pub unreadable: IntCounter,
     /// Files that became shorter.
     pub truncated: IntCounter,
+    /// Ranges of logs that were lost.
+    pub gaps: IntCounter,
     /// Blocks cut.
     pub blocks: IntCounter,
     /// Raw bytes in them.
@@ -102,6 +109,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(acknowledgement_delay.clone()))?;
         Ok(Self {
+            books: BookMetrics::new(&registry)?,
             read_bytes: counter("read_bytes", "Bytes of log files read.")?,
             read_lines: counter("read_lines", "Logical lines put into blocks.")?,
             torn_lines: counter("torn_lines", "Physical lines stepped over: not a line of a container runtime.")?,
@@ -110,6 +118,7 @@ impl Metrics {
             too_old_lines: counter("too_old_lines", "Lines older than first_start wanted.")?,
             unreadable: counter("unreadable", "Looks at files and directories that failed.")?,
             truncated: counter("truncated_files", "Files that became shorter while they were read.")?,
+            gaps: counter("gaps", "Ranges of logs that were lost; a record in the stream tells of each.")?,
             blocks: counter("blocks", "Blocks cut.")?,
             raw_bytes: counter("block_raw_bytes", "Bytes of blocks before compression.")?,
             payload_bytes: counter("block_payload_bytes", "Bytes of blocks after compression.")?,

@@ -1,0 +1,319 @@
+//! How far every source is stored, and what became of its bytes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sluice_wire::{Position, Stream};
+
+use crate::tail::{Abandoned, Gap, Known, Sighting, Unfinished};
+
+/// Sightings missed before a source is forgotten: about a quarter of an hour of checkpoints.
+pub(super) const FORGET_AFTER: u32 = 900;
+/// Gaps that wait for their record to be stored; beyond that a gap is booked and counted, not told.
+const MAX_GAPS: usize = 4096;
+
+/// How far every source is stored, by source and stream, and every log's account.
+#[derive(Debug, Default)]
+pub struct Positions {
+    sources: HashMap<u64, Source>,
+    /// Beyond what is stored, in blocks of the ring.
+    in_ring: HashMap<(u64, Stream), u64>,
+    /// Bytes of sources that those blocks hold.
+    in_ring_bytes: HashMap<u64, u64>,
+    /// What files came to that are forgotten, by log.
+    closed: BTreeMap<Arc<str>, Closed>,
+    gaps: Vec<Gap>,
+}
+
+/// A source, as it is kept over restarts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Source {
+    pub(super) id: u64,
+    log: Arc<str>,
+    books: Arc<str>,
+    path: Arc<Path>,
+    /// Whole, stdout, stderr.
+    stored: [u64; 3],
+    /// How often the file was truncated that had this id first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    truncations: u32,
+    /// Nobody will write to it any more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    complete: bool,
+    #[serde(flatten)]
+    account: Account,
+    /// Abandoned bytes are booked up to here.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    booked: u64,
+    /// Looks in a row that did not find it; after [`FORGET_AFTER`] it is forgotten.
+    #[serde(skip)]
+    unseen: u32,
+}
+
+/// What became of the bytes of a file, or of all files of a log: `written = acknowledged + abandoned +`
+/// what is unread or on its way.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Bytes on the disk, as far as was seen; of a compressed file, inflated.
+    pub written: u64,
+    /// Bytes of lines that a gateway has stored.
+    pub acknowledged: u64,
+    /// Bytes that will not be sent, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub abandoned: BTreeMap<Abandoned, u64>,
+}
+
+/// The account of a log's files that are gone, and for how long all of them have been.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Closed {
+    log: Arc<str>,
+    books: Arc<str>,
+    account: Account,
+    #[serde(skip)]
+    unseen: u32,
+}
+
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Account {
+    /// Bytes that are decided.
+    #[must_use]
+    pub fn decided(&self) -> u64 {
+        self.acknowledged + self.abandoned.values().sum::<u64>()
+    }
+
+    /// Adds another one.
+    pub fn add(&mut self, other: &Self) {
+        self.written += other.written;
+        self.acknowledged += other.acknowledged;
+        for (reason, bytes) in &other.abandoned {
+            *self.abandoned.entry(*reason).or_default() += bytes;
+        }
+    }
+}
+
+impl Source {
+    fn new(id: u64) -> Self {
+        Self {
+            id,
+            log: "".into(),
+            books: "".into(),
+            path: Path::new("").into(),
+            stored: [0; 3],
+            truncations: 0,
+            complete: false,
+            account: Account::default(),
+            booked: 0,
+            unseen: 0,
+        }
+    }
+}
+
+impl Positions {
+    pub(super) fn restore(sources: Vec<Source>, closed: Vec<Closed>, gaps: Vec<Gap>) -> Self {
+        Self {
+            sources: sources.into_iter().map(|source| (source.id, source)).collect(),
+            closed: closed.into_iter().map(|closed| (closed.log.clone(), closed)).collect(),
+            gaps,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn to_keep(&self) -> (Vec<Source>, Vec<Closed>, Vec<Gap>) {
+        (self.sources.values().cloned().collect(), self.closed.values().cloned().collect(), self.gaps.clone())
+    }
+
+    fn source(&mut self, id: u64) -> &mut Source {
+        self.sources.entry(id).or_insert_with(|| Source::new(id))
+    }
+
+    /// Notes that a block with these positions, and so many bytes of each, is stored.
+    pub fn acknowledge<'a>(&mut self, shares: impl IntoIterator<Item = (&'a Position, u64)>) {
+        for (position, bytes) in shares {
+            if self.in_ring.get(&(position.source, position.stream)).is_some_and(|end| *end >= position.end) {
+                let in_ring = self.in_ring_bytes.entry(position.source).or_default();
+                *in_ring = in_ring.saturating_sub(bytes);
+            }
+            let source = self.source(position.source);
+            source.account.acknowledged += bytes;
+            let end = &mut source.stored[position.stream as usize];
+            *end = (*end).max(position.end);
+        }
+        let sources = &self.sources;
+        self.gaps.retain(|gap| !is_told(gap, |source, stream| stored(sources, source, stream)));
+    }
+
+    /// Notes that a stream has nothing to be read again before `end`: what it wrote is stored, and what
+    /// lies beyond is the other stream's.
+    pub fn settle(&mut self, source: u64, stream: Stream, end: u64) {
+        let stored = &mut self.source(source).stored[stream as usize];
+        *stored = (*stored).max(end);
+    }
+
+    /// Adds a block of the ring to what need not be read again. Gives `false`, and adds nothing, where
+    /// it does not follow on what is stored or in the ring: between them lines would be missing.
+    pub fn extend_by_ring<'a>(&mut self, shares: impl Iterator<Item = (&'a Position, u64)> + Clone) -> bool {
+        let follows =
+            shares.clone().all(|(position, _)| position.start <= self.covered(position.source, position.stream));
+        if follows {
+            for (position, bytes) in shares {
+                let end = self.in_ring.entry((position.source, position.stream)).or_default();
+                *end = (*end).max(position.end);
+                *self.in_ring_bytes.entry(position.source).or_default() += bytes;
+            }
+        }
+        follows
+    }
+
+    /// Whether all of `positions` is stored; never of none.
+    #[must_use]
+    pub fn are_stored(&self, positions: &[Position]) -> bool {
+        let stored = |position: &Position| self.acknowledged(position.source, position.stream) >= position.end;
+        !positions.is_empty() && positions.iter().all(stored)
+    }
+
+    /// Notes which sources exist, and what is in them.
+    pub fn sight<'a>(&mut self, sightings: impl Iterator<Item = Sighting<'a>>) {
+        for sighting in sightings {
+            let source = self.source(sighting.source);
+            source.unseen = 0;
+            source.complete = sighting.complete;
+            source.account.written = source.account.written.max(sighting.size);
+            if *source.path != *sighting.path {
+                source.path = sighting.path.into();
+            }
+            if source.log != *sighting.log {
+                source.log = sighting.log.clone();
+            }
+            if source.books != *sighting.books {
+                source.books = sighting.books.clone();
+            }
+            if let Some(closed) = self.closed.get_mut(sighting.log) {
+                closed.unseen = 0;
+            }
+        }
+    }
+
+    /// Forgets what has long not been sighted: a source's account goes to its log's, and that goes once none
+    /// of the log's files has been there for as long again.
+    pub fn forget_unseen(&mut self) {
+        let Self { sources, closed, .. } = self;
+        closed.values_mut().for_each(|closed| closed.unseen += 1);
+        sources.retain(|_, source| {
+            source.unseen += 1;
+            let keep = source.unseen <= FORGET_AFTER;
+            if !keep && !source.log.is_empty() {
+                let log = source.log.clone();
+                let new =
+                    Closed { log: log.clone(), books: source.books.clone(), account: Account::default(), unseen: 0 };
+                closed.entry(log).or_insert(new).account.add(&source.account);
+            }
+            keep
+        });
+        closed.retain(|_, closed| closed.unseen <= FORGET_AFTER);
+    }
+
+    /// The log that a source belongs to.
+    #[must_use]
+    pub fn log_of(&self, source: u64) -> Option<&Arc<str>> {
+        self.sources.get(&source).map(|source| &source.log).filter(|log| !log.is_empty())
+    }
+
+    /// Every log's account, over all its files that are known, and whose books it counts in.
+    #[must_use]
+    pub fn accounts(&self) -> BTreeMap<Arc<str>, (Arc<str>, Account)> {
+        let closed = self.closed.values().map(|closed| (&closed.log, &closed.books, &closed.account));
+        let open = self.sources.values().filter(|source| !source.log.is_empty());
+        let open = open.map(|source| (&source.log, &source.books, &source.account));
+        let mut accounts: BTreeMap<Arc<str>, (Arc<str>, Account)> = BTreeMap::new();
+        for (log, books, account) in closed.chain(open) {
+            accounts.entry(log.clone()).or_insert_with(|| (books.clone(), Account::default())).1.add(account);
+        }
+        accounts
+    }
+
+    /// Gaps whose records are not stored yet.
+    #[must_use]
+    pub fn open_gaps(&self) -> usize {
+        self.gaps.len()
+    }
+}
+
+fn stored(sources: &HashMap<u64, Source>, id: u64, stream: Stream) -> u64 {
+    sources.get(&id).map_or(0, |source| source.stored[stream as usize])
+}
+
+/// A gap's record covers the gap: where its end is stored, so is the record.
+fn is_told(gap: &Gap, reached: impl Fn(u64, Stream) -> u64) -> bool {
+    gap.streams().iter().all(|stream| reached(gap.source, *stream) >= gap.to)
+}
+
+impl Known for Positions {
+    fn covered(&self, source: u64, stream: Stream) -> u64 {
+        let in_ring = self.in_ring.get(&(source, stream)).copied().unwrap_or(0);
+        self.acknowledged(source, stream).max(in_ring)
+    }
+
+    fn acknowledged(&self, source: u64, stream: Stream) -> u64 {
+        stored(&self.sources, source, stream)
+    }
+
+    fn accounted(&self, source: u64) -> u64 {
+        let decided = self.sources.get(&source).map_or(0, |source| source.account.decided());
+        decided + self.in_ring_bytes.get(&source).copied().unwrap_or(0)
+    }
+
+    fn abandon(&mut self, source: u64, end: u64, bytes: u64, why: Abandoned) -> bool {
+        let source = self.source(source);
+        let is_new = end > source.booked;
+        if is_new {
+            source.booked = end;
+            source.account.written = source.account.written.max(end);
+            *source.account.abandoned.entry(why).or_default() += bytes;
+        }
+        is_new
+    }
+
+    fn open_gap(&mut self, gap: &Gap) -> bool {
+        if gap.bytes > 0 {
+            self.abandon(gap.source, gap.to, gap.bytes, gap.why);
+        }
+        let source = self.source(gap.source);
+        source.complete |= gap.why == Abandoned::Vanished;
+        let has_room = self.gaps.len() < MAX_GAPS;
+        if has_room {
+            self.gaps.push(gap.clone());
+        }
+        has_room
+    }
+
+    fn untold_gaps(&self) -> Vec<Gap> {
+        let untold = |gap: &&Gap| !is_told(gap, |source, stream| self.covered(source, stream));
+        self.gaps.iter().filter(untold).cloned().collect()
+    }
+
+    fn unfinished(&self) -> Vec<Unfinished> {
+        let unfinished = |source: &&Source| {
+            !source.log.is_empty() && (!source.complete || source.account.written > source.account.decided())
+        };
+        let tell = |source: &Source| Unfinished {
+            source: source.id,
+            log: source.log.clone(),
+            path: source.path.clone(),
+            written: source.account.written,
+        };
+        self.sources.values().filter(unfinished).map(tell).collect()
+    }
+
+    fn truncations(&self, source: u64) -> u32 {
+        self.sources.get(&source).map_or(0, |known| known.truncations)
+    }
+
+    fn note_truncation(&mut self, source: u64) {
+        self.source(source).truncations += 1;
+    }
+}

@@ -1,0 +1,124 @@
+//! What a log's bytes can come to beside being sent, and what is told of bytes that were lost.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sluice_wire::Stream;
+
+/// Why bytes of a log are not sent. A closed list: the same word in metrics, books and gap records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Abandoned {
+    /// No line of a container runtime: a short write left it.
+    Torn,
+    /// Older than the first start wanted, or there before a first start at the end.
+    TooOld,
+    /// Whoever runs the pod asked for it.
+    Excluded,
+    /// The file was cut short before this was read.
+    Truncated,
+    /// A compressed file cannot be inflated any further.
+    Damaged,
+    /// The file was deleted, and held open longer than the bound for such files allows.
+    Deleted,
+    /// The file went while no agent looked.
+    Vanished,
+}
+
+impl Abandoned {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Torn, Self::TooOld, Self::Excluded, Self::Truncated, Self::Damaged, Self::Deleted, Self::Vanished];
+
+    /// Its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Torn => "torn",
+            Self::TooOld => "too-old",
+            Self::Excluded => "excluded",
+            Self::Truncated => "truncated",
+            Self::Damaged => "damaged",
+            Self::Deleted => "deleted",
+            Self::Vanished => "vanished",
+        }
+    }
+
+    /// What a gap record says of it.
+    pub(super) fn sentence(self) -> &'static str {
+        match self {
+            Self::Torn => "not a line of a container runtime",
+            Self::TooOld => "older than the first start wanted",
+            Self::Excluded => "excluded by the pod's annotation",
+            Self::Truncated => "the file was cut short before they were read",
+            Self::Damaged => "the compressed file cannot be inflated any further",
+            Self::Deleted => "the file was deleted, and more such files were held than the agent may hold",
+            Self::Vanished => "the file went while no agent looked; more may have been written than is counted here",
+        }
+    }
+}
+
+/// Bytes of a source that were lost. It is told by a record in the stream, so that a query shows the hole;
+/// kept until that record is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The log, by the path of its live file.
+    pub log: Arc<str>,
+    /// The file, as it was called last.
+    pub path: Arc<Path>,
+    /// The source.
+    pub source: u64,
+    /// The log has no streams.
+    pub whole: bool,
+    /// First byte.
+    pub from: u64,
+    /// First byte behind it.
+    pub to: u64,
+    /// Bytes that were lost, as far as is known: less than `to - from` where some of it was stored before.
+    pub bytes: u64,
+    /// Why.
+    pub why: Abandoned,
+    /// The last line before the gap, nanoseconds of the epoch; 0: not known.
+    pub since: i64,
+    /// When the last of it was written, or it was found to be gone, nanoseconds of the epoch.
+    pub until: i64,
+}
+
+impl Gap {
+    /// The streams that its record covers up to its end.
+    #[must_use]
+    pub fn streams(&self) -> &'static [Stream] {
+        if self.whole { &[Stream::Whole] } else { &[Stream::Stdout, Stream::Stderr] }
+    }
+}
+
+/// What is known of a source that was met.
+#[derive(Debug, Clone, Copy)]
+pub struct Sighting<'a> {
+    /// Its short id.
+    pub source: u64,
+    /// Its log, by the path of its live file.
+    pub log: &'a Arc<str>,
+    /// Whose books it counts in: category and namespace or unit, `application/default`.
+    pub books: &'a Arc<str>,
+    /// Where it is.
+    pub path: &'a Path,
+    /// Bytes in it; inflated.
+    pub size: u64,
+    /// Nobody will write to it any more.
+    pub complete: bool,
+}
+
+/// A source of an earlier run that was not read to its end.
+#[derive(Debug, Clone)]
+pub struct Unfinished {
+    /// Its short id.
+    pub source: u64,
+    /// Its log.
+    pub log: Arc<str>,
+    /// Where it was.
+    pub path: Arc<Path>,
+    /// How much was in it when it was seen last.
+    pub written: u64,
+}

@@ -1,0 +1,218 @@
+//! Which files a log has: opened, renamed, compressed, closed, gone.
+
+use std::io;
+use std::path::Path;
+
+use super::super::books::Abandoned;
+use super::super::content::Content;
+use super::super::file::{Identity, LATE_BYTES, LATE_HOST_BYTES, LogFile, LongLine, Opened};
+use super::join::LAST_WORDS;
+use super::{Format, Known, Log, Output, STREAMS, StartFrom};
+use crate::discover::layout::Age;
+
+impl Log {
+    /// Makes the file at `path` one of the log's, in its place.
+    pub(in crate::tail) fn take_up(
+        &mut self,
+        path: &Path,
+        age: &Age,
+        start: StartFrom,
+        known: &mut dyn Known,
+    ) -> io::Result<Opened> {
+        let Some((identity, size)) = LogFile::identity_of(path)? else { return Ok(Opened::Gone) };
+        if let Some(at) = self.files.iter().position(|file| file.identity == identity) {
+            // An inode is not given to another file while it is open; once it is closed it may be.
+            let file = &self.files[at];
+            let suspicious = file.content.is_none() && (file.path != path || file.size != size) && !is_gzip(path);
+            if !suspicious || self.is_still(at, path, age, known)? {
+                let file = &mut self.files[at];
+                if !is_gzip(path) && size >= file.read {
+                    file.size = size;
+                }
+                return Ok(Opened::Known(self.meet_again(at, path, age)));
+            }
+            self.files.remove(at);
+        }
+        if is_gzip(path)
+            && let Some(at) = self.files.iter().position(|file| file.age == *age)
+        {
+            // The kubelet's compressed copy of what is here already.
+            return Ok(Opened::Known(self.meet_again(at, path, age)));
+        }
+        let Some(mut file) = LogFile::open(path, age)? else { return Ok(Opened::Gone) };
+        if file.identify(&self.key, start, known)?
+            && file.content.as_ref().is_some_and(Content::is_compressed)
+            && let Some(at) = self.renamed_and_compressed(&file, known)
+        {
+            return Ok(Opened::Known(self.meet_again(at, path, age)));
+        }
+        let identity = file.identity;
+        self.files.push_back(file);
+        self.put_in_order();
+        Ok(Opened::New(identity))
+    }
+
+    /// Where the file is of which `copy` is the compressed copy: renamed and compressed between two looks.
+    fn renamed_and_compressed(&mut self, copy: &LogFile, known: &mut dyn Known) -> Option<usize> {
+        self.files.iter_mut().position(|file| {
+            // Where its first line was not whole before, it is now. What it cannot read, it is not.
+            let _ = file.identify(&self.key, StartFrom::Beginning, known);
+            file.source == copy.source
+        })
+    }
+
+    fn meet_again(&mut self, at: usize, path: &Path, age: &Age) -> Identity {
+        let file = &mut self.files[at];
+        if file.path != path {
+            path.clone_into(&mut file.path);
+        }
+        file.age.clone_from(age);
+        if file.gone.take().is_some() {
+            // It was away for a moment only.
+            file.is_complete &= file.finished_at.is_some();
+        }
+        let identity = file.identity;
+        self.put_in_order();
+        identity
+    }
+
+    fn put_in_order(&mut self) {
+        self.files.make_contiguous().sort_by(|a, b| a.place().cmp(&b.place()));
+    }
+
+    /// Whether a closed file is what `path` leads to; opens it again where it grew after all.
+    fn is_still(&mut self, at: usize, path: &Path, age: &Age, known: &mut dyn Known) -> io::Result<bool> {
+        let Some(mut candidate) = LogFile::open(path, age)? else { return Ok(false) };
+        candidate.identify(&self.key, StartFrom::Beginning, known)?;
+        let file = &mut self.files[at];
+        if candidate.source != file.source || candidate.size < file.read {
+            return Ok(false);
+        }
+        if candidate.size > file.read {
+            file.content = candidate.content;
+            file.size = candidate.size;
+            file.finished_at = None;
+            file.is_complete = false;
+        }
+        Ok(true)
+    }
+
+    /// The file that was last seen at `path`.
+    pub(in crate::tail) fn identity_at(&self, path: &Path) -> Option<Identity> {
+        self.files.iter().find(|file| file.path == path).map(|file| file.identity)
+    }
+
+    /// Notes which of its files are still listed.
+    pub(in crate::tail) fn keep_only(&mut self, present: &[Identity], look: u64) {
+        for file in &mut self.files {
+            if present.contains(&file.identity) {
+                file.gone = None;
+            } else {
+                file.gone.get_or_insert(look);
+            }
+        }
+    }
+
+    /// A host log's path now leads to `present`: the files before it were renamed or removed.
+    pub(in crate::tail) fn supersede(&mut self, present: Identity, look: u64) {
+        let mut order = 0_u32;
+        for file in &mut self.files {
+            if file.identity != present {
+                file.gone.get_or_insert(look);
+                file.age = Age::Rotated(format!("{order:08}").into());
+                order += 1;
+            }
+        }
+        self.put_in_order();
+    }
+
+    /// Closes and forgets what needs no more looking at.
+    pub(in crate::tail) fn clean_up(&mut self, known: &mut dyn Known, output: &mut Output<'_>) {
+        for at in 0..self.files.len() {
+            match self.files[at].has_shrunk() {
+                Ok(true) => self.begin_anew(at, known, output),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(path = %self.files[at].path.display(), %error, "log file cannot be looked at");
+                }
+            }
+        }
+        let (late, patience) = match self.format {
+            Format::Cri => (LATE_BYTES, LAST_WORDS),
+            Format::Plain => (LATE_HOST_BYTES, LATE_HOST_BYTES),
+        };
+        let over = self.ended || self.files.iter().all(|file| file.gone.is_some());
+        let idle = self.idle_since.is_some_and(|since| output.now.saturating_duration_since(since) > patience);
+        // What has no newline is read first: it may be the end of a line that waits.
+        if over && idle && self.files.iter().all(|file| file.is_read_out() || file.unreadable) {
+            self.flush_last_words(output);
+        }
+        let last = self.files.len().saturating_sub(1);
+        for (at, file) in self.files.iter_mut().enumerate() {
+            file.is_complete |= match file.finished_at {
+                Some(finished) => output.now.saturating_duration_since(finished) > late,
+                None => at == last && over && idle,
+            };
+            if file.is_complete && file.is_read_out() && file.is_stored(known) {
+                file.content = None;
+            }
+        }
+        self.files.retain(|file| !(file.gone.is_some() && file.content.is_none()));
+    }
+
+    fn begin_anew(&mut self, at: usize, known: &mut dyn Known, output: &mut Output<'_>) {
+        let path = self.files[at].path.display();
+        tracing::warn!(%path, "log file became shorter, reading it from its beginning");
+        output.counts.truncated += 1;
+        self.end_lines_of(at, known, output);
+        self.give_up(at, Abandoned::Truncated, known, output);
+        self.files[at].begin_anew(known);
+    }
+
+    /// What was begun in a file whose rest is gone is a line as it is.
+    pub(super) fn end_lines_of(&mut self, at: usize, known: &mut dyn Known, output: &mut Output<'_>) {
+        let file = &mut self.files[at];
+        let (source, read) = (file.source, file.read);
+        match file.long.take() {
+            Some(LongLine::Taken { stream, start, .. }) => self.end_piece(at, stream, false, start..read, output),
+            Some(LongLine::Passed { why: Some(why), start }) => {
+                known.abandon(source, read, read - start, why);
+            }
+            Some(LongLine::Passed { why: None, start }) => file.ahead = file.ahead.saturating_sub(read - start),
+            None => {}
+        }
+        for stream in STREAMS {
+            if self.partials[stream as usize].as_ref().is_some_and(|partial| partial.ends_in(source)) {
+                self.complete(stream, output);
+            }
+        }
+    }
+
+    /// Deleted files that are held open, not read to their end: since which look, and what each takes on the
+    /// disk.
+    pub(in crate::tail) fn held_deleted(&self) -> impl Iterator<Item = (u64, u64)> {
+        let held = |file: &LogFile| file.gone.filter(|_| file.content.is_some()).map(|since| (since, file.size));
+        self.files.iter().filter_map(held)
+    }
+
+    /// Gives up what is not read of the files that were deleted at or before that look.
+    pub(in crate::tail) fn give_up_deleted(&mut self, look: u64, known: &mut dyn Known, output: &mut Output<'_>) {
+        for at in 0..self.files.len() {
+            let file = &self.files[at];
+            if file.gone.is_some_and(|since| since <= look) && file.content.is_some() {
+                if !file.is_read_out() {
+                    // Also where its first line is not whole.
+                    self.files[at].is_complete = true;
+                    let _ = self.files[at].identify(&self.key, StartFrom::Beginning, known);
+                    self.end_lines_of(at, known, output);
+                    self.give_up(at, Abandoned::Deleted, known, output);
+                }
+                self.files[at].content = None;
+            }
+        }
+    }
+}
+
+fn is_gzip(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gz")
+}

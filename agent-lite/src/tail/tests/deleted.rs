@@ -1,0 +1,153 @@
+//! Files that are deleted before they are read, and what is told of them.
+
+use super::*;
+
+#[test]
+fn deleted_files_beyond_the_bound_are_given_up_oldest_first_and_told() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    // The lane is held back, so that nothing is read.
+    node.append("0.log", at(1, "first"));
+    node.look();
+    let lane = node.lanes.lane(Category::Application, &"ns".into());
+    node.lanes.pause(lane, node.now + Duration::from_secs(500));
+    for n in 1..6 {
+        node.remove(&format!("{}.log", n - 1));
+        node.append(&format!("{n}.log"), at(n, &n.to_string()));
+        node.look();
+    }
+    node.wait(1);
+    assert_eq!(node.tailer.totals().1, 5, "four deleted ones and the live one");
+    node.lanes.resume(node.now + Duration::from_secs(500));
+    node.read();
+    let lost = at(1, "first").len();
+    let mut messages = node.deliver();
+    messages.sort();
+    assert_eq!(messages[..2], [format!("gap:deleted:{lost}"), "stdout:1".to_owned()]);
+    assert_eq!(messages.len(), 6);
+    assert!(node.is_settled());
+}
+
+#[test]
+fn deleted_files_are_given_up_by_their_bytes_too() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let text: String = (0..20_000).map(|n| at(1, &format!("line {n:05} {}", "x".repeat(50)))).collect();
+    node.append("0.log", &text);
+    node.look();
+    let lane = node.lanes.lane(Category::Application, &"ns".into());
+    node.lanes.pause(lane, node.now + Duration::from_secs(500));
+    node.remove("0.log");
+    node.look();
+    node.wait(1);
+    assert_eq!(node.tailer.totals().1, 0);
+    node.lanes.resume(node.now + Duration::from_secs(500));
+    assert_eq!(node.deliver(), [format!("gap:deleted:{}", text.len())]);
+    assert!(node.is_settled());
+}
+
+#[test]
+fn a_gap_is_told_once_whatever_happens_before_its_record_is_stored() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let text: String = (0..20_000).map(|n| at(1, &format!("line {n:05} {}", "x".repeat(50)))).collect();
+    node.append("0.log", &text);
+    node.append("1.log", at(5, "other"));
+    node.look();
+    let lane = node.lanes.lane(Category::Application, &"ns".into());
+    node.lanes.pause(lane, node.now + Duration::from_secs(500));
+    node.remove("0.log");
+    node.look();
+    node.wait(1);
+    // Killed: the record was in an open block.
+    let mut node = node.restart();
+    node.tell_losses();
+    assert_eq!(node.run(), [format!("gap:deleted:{}", text.len()), "stdout:other".to_owned()]);
+    let mut node = node.restart();
+    node.tell_losses();
+    assert_eq!(node.run(), [""; 0]);
+    assert!(node.is_settled());
+}
+
+#[test]
+fn a_file_that_went_while_no_agent_looked_leaves_a_gap() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(1, "1"));
+    assert_eq!(node.run(), ["stdout:1"]);
+    node.append("0.log", at(2, "never read"));
+    node.look();
+    node.check_books();
+    let mut node = node.restart();
+    node.remove("0.log");
+    node.append("1.log", at(3, "3"));
+    node.tell_losses();
+    assert_eq!(node.run(), [format!("gap:vanished:{}", at(2, "never read").len()), "stdout:3".to_owned()]);
+    let mut node = node.restart();
+    node.tell_losses();
+    assert_eq!(node.run(), [""; 0]);
+}
+
+#[test]
+fn a_live_file_that_went_while_no_agent_looked_may_have_had_more() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(1, "1"));
+    assert_eq!(node.run(), ["stdout:1"]);
+    let mut node = node.restart();
+    node.append("0.log", at(2, "written and deleted while no agent ran"));
+    node.remove("0.log");
+    node.append("1.log", at(3, "3"));
+    node.tell_losses();
+    assert_eq!(node.run(), ["gap:vanished:0", "stdout:3"]);
+    assert_eq!(node.restart().run(), [""; 0]);
+}
+
+#[test]
+fn a_file_that_was_read_to_its_end_leaves_no_gap() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(1, "1"));
+    node.rename("0.log", "0.log.20251026-101530");
+    node.append("0.log", at(2, "2"));
+    assert_eq!(node.run(), ["stdout:1", "stdout:2"]);
+    node.wait(20);
+    let mut node = node.restart();
+    node.remove("0.log.20251026-101530");
+    node.tell_losses();
+    assert_eq!(node.run(), [""; 0]);
+}
+
+#[test]
+fn where_nothing_at_all_is_to_be_seen_nothing_is_told() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(1, "1"));
+    assert_eq!(node.run(), ["stdout:1"]);
+    let mut node = node.restart();
+    fs::remove_dir_all(node.dir.path().join("ns_pod_uid")).unwrap();
+    node.tell_losses();
+    assert_eq!(node.run(), [""; 0]);
+}
+
+#[test]
+fn a_truncation_books_what_was_not_read() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(1, "1"));
+    assert_eq!(node.run(), ["stdout:1"]);
+    node.append("0.log", at(2, "lost"));
+    node.look();
+    fs::write(node.path("0.log"), at(3, "")).unwrap();
+    node.wait(1);
+    assert_eq!(node.run(), [format!("gap:truncated:{}", at(2, "lost").len()), "stdout:".to_owned()]);
+    assert!(node.is_settled());
+}
+
+#[test]
+fn torn_and_old_lines_are_booked_once_over_restarts() {
+    let since = time::parse(b"2025-10-26T10:15:10Z").unwrap();
+    let mut node = Node::new(StartFrom::Since(since), true);
+    node.append("0.log", at(5, "old") + "torn\n" + &at(20, "new") + "torn too\n");
+    node.append("0.log", "2025-10-26T10:15:30.1Z stderr P waits \n");
+    assert_eq!(node.run(), ["stdout:new"]);
+    let mut node = Node::over(node.dir, node.positions, StartFrom::Since(since), false);
+    assert_eq!(node.run(), [""; 0]);
+    let page = node.check_books().remove(0);
+    assert_eq!(page.abandoned[&Abandoned::Torn], 14);
+    assert_eq!(page.abandoned[&Abandoned::TooOld], at(5, "old").len() as u64);
+    assert_eq!(page.acknowledged, at(20, "new").len() as u64);
+    assert_eq!(page.held, "2025-10-26T10:15:30.1Z stderr P waits \n".len() as u64);
+}
