@@ -9,7 +9,9 @@ use http::Uri;
 use sluice_settings::{Environment, FileError, Map, Node};
 
 use crate::ship::{Endpoint, TlsFiles};
-use crate::tail::Deleted;
+use crate::tail::{Deleted, Sharing};
+
+mod sharing;
 
 /// Everything the agent is told.
 #[derive(Debug, Clone)]
@@ -56,6 +58,8 @@ pub struct Config {
     pub drain: Duration,
     /// Deleted files that may be held open.
     pub deleted: Deleted,
+    /// How turns and bytes are shared out.
+    pub sharing: Sharing,
 }
 
 /// A log file of the node.
@@ -116,6 +120,7 @@ impl Config {
             let drain = map.optional("drain").duration(Duration::ZERO..=Duration::from_secs(600));
             let deleted_files = map.optional("deleted_files").integer(1..=65_536_usize);
             let deleted_bytes = map.optional("deleted_bytes").bytes(MIB..=1024 * 1024 * MIB);
+            let sharing = sharing::sharing(map);
             let (gateways, connections, in_doubt_max) = gateway?;
             Some(Self {
                 cluster: cluster?,
@@ -138,6 +143,7 @@ impl Config {
                 poll_interval: poll_interval.unwrap_or(Duration::from_millis(100)),
                 scan_interval: scan_interval.unwrap_or(Duration::from_secs(10)),
                 drain: drain.unwrap_or(Duration::from_secs(5)),
+                sharing: sharing?,
                 deleted: Deleted { files: deleted_files.unwrap_or(512), bytes: deleted_bytes.unwrap_or(1024 * MIB) },
             })
         })

@@ -131,7 +131,7 @@ impl Agent {
         };
         let mut agent = Self {
             discovery: config.pods.as_deref().map(Discovery::new),
-            tailer: Tailer::new(labels, start, config.deleted, loaded.first_run),
+            tailer: Tailer::new(labels, start, config.deleted, config.sharing.clone(), loaded.first_run),
             dispatch: Dispatch::new(settings, &config.state, ring, metrics.clone()),
             lanes,
             ledger: Ledger::new(&loaded.positions),
@@ -315,7 +315,7 @@ impl Agent {
 
     fn keep_house(&mut self, now: Instant) {
         self.look_at_host_files();
-        self.tailer.clean_up(&mut self.lanes, &mut self.positions, now);
+        self.tailer.clean_up(&mut self.lanes, &mut self.positions, now, wall_ns());
         self.positions.forget_unseen();
         self.settle();
         let pages = self.close_books();
@@ -389,6 +389,7 @@ impl Agent {
         self.metrics.unreadable.inc_by(counts.unreadable);
         self.metrics.truncated.inc_by(counts.truncated);
         self.metrics.gaps.inc_by(counts.gaps);
+        self.metrics.dropped_lines.inc_by(counts.dropped);
         let cut = self.lanes.take_cut();
         self.metrics.blocks.inc_by(cut.blocks);
         self.metrics.raw_bytes.inc_by(cut.raw);

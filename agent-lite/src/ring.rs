@@ -6,8 +6,8 @@
 //!
 //! A record of the log: version 2 · u16 ids that it takes back, and they (producer, 16 bytes, and number,
 //! u64, each) · the journal that the blocks are about to be sent to (16 bytes) · since when (u64, ms) ·
-//! u32 positions that all its blocks have, and how many bytes of its source each stands for (u64) ·
-//! frames. Little-endian.
+//! u32 positions that all its blocks have, and what each stands for (u64 bytes of lines taken, and of lines
+//! left out by reason) · frames. Little-endian.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -19,12 +19,14 @@ use sluice_durable_log::{AppendError, Item, Log, OpenError, Options, SyncMode, W
 use sluice_wire::block::Frames;
 use sluice_wire::{Block, BlockId, JournalId, ProducerId};
 
-use crate::block::{Doubt, Queued};
+use crate::block::{Doubt, Portion, Queued};
 
 const VERSION: u8 = 2;
 const SEGMENT: u64 = 4 * 1024 * 1024;
 /// Kept free of blocks: what is taken back must be written down also where the ring is full.
 const ROOM_TO_TAKE_BACK: u64 = 256 * 1024;
+/// What a position stands for, bytes.
+const PORTION: usize = 8 * (1 + Portion::REASONS);
 /// An id that is taken back, bytes.
 const ID: usize = 24;
 
@@ -104,11 +106,11 @@ impl Ring {
         for frame in Frames::new(record.frames) {
             let Ok(block): Result<Block, _> = frame.and_then(|frame| frame.open()) else { return };
             let positions = block.header.positions.len();
-            if record.bytes.len() < positions {
+            if record.portions.len() < positions {
                 return;
             }
-            let bytes = record.bytes.drain(..positions).collect();
-            let Ok(queued) = Queued::in_doubt(block, bytes, record.doubt) else { return };
+            let portions = record.portions.drain(..positions).collect();
+            let Ok(queued) = Queued::in_doubt(block, portions, record.doubt) else { return };
             self.hold(index, &queued);
             blocks.push(queued);
         }
@@ -138,7 +140,7 @@ impl Ring {
         if size + blocks.clone().map(|block| block.frame_len() as u64).sum::<u64>() > max {
             return Err(AppendError::Full { size, max }.into());
         }
-        let owed = self.write_head(doubt, blocks.clone().flat_map(|block| block.shares().map(|(_, bytes)| bytes)));
+        let owed = self.write_head(doubt, blocks.clone().flat_map(|block| block.shares().map(|(_, portion)| portion)));
         let mut parts: Vec<&[u8]> = vec![&self.head];
         parts.extend(blocks.clone().flat_map(|block| [&block.head()[..], &block.payload[..]]));
         let index = self.writer.append(&parts)?;
@@ -225,7 +227,7 @@ impl Ring {
     }
 
     /// Begins a record that takes back what is owed, or as much as it can name. Gives how many.
-    fn write_head(&mut self, doubt: Doubt, bytes: impl Iterator<Item = u64>) -> usize {
+    fn write_head(&mut self, doubt: Doubt, portions: impl Iterator<Item = Portion>) -> usize {
         let count = u16::try_from(self.owed.len()).unwrap_or(u16::MAX);
         self.head.clear();
         self.head.push(VERSION);
@@ -238,8 +240,12 @@ impl Ring {
         self.head.extend_from_slice(&doubt.since_ms.to_le_bytes());
         let at = self.head.len();
         self.head.extend_from_slice(&[0; 4]);
-        bytes.for_each(|bytes| self.head.extend_from_slice(&bytes.to_le_bytes()));
-        let positions = u32::try_from((self.head.len() - at) / 8).unwrap_or(u32::MAX);
+        let mut positions = 0_u32;
+        for portion in portions {
+            positions += 1;
+            let numbers = std::iter::once(portion.taken).chain(portion.left_out);
+            numbers.for_each(|bytes| self.head.extend_from_slice(&bytes.to_le_bytes()));
+        }
         self.head[at..at + 4].copy_from_slice(&positions.to_le_bytes());
         count.into()
     }
@@ -248,7 +254,7 @@ impl Ring {
 struct Record {
     taken_back: HashSet<BlockId>,
     doubt: Doubt,
-    bytes: VecDeque<u64>,
+    portions: VecDeque<Portion>,
     frames: Bytes,
 }
 
@@ -266,11 +272,13 @@ impl Record {
         let taken_back = taken_back.collect();
         let doubt = Doubt { journal: JournalId(id(&mut bytes)), since_ms: bytes.get_u64_le() };
         let positions = bytes.get_u32_le() as usize;
-        if bytes.len() / 8 < positions {
+        if bytes.len() / PORTION < positions {
             return None;
         }
-        let of_positions = (0..positions).map(|_| bytes.get_u64_le()).collect();
-        Some(Self { taken_back, doubt, bytes: of_positions, frames: bytes })
+        let mut portion =
+            || Portion { taken: bytes.get_u64_le(), left_out: std::array::from_fn(|_| bytes.get_u64_le()) };
+        let portions = (0..positions).map(|_| portion()).collect();
+        Some(Self { taken_back, doubt, portions, frames: bytes })
     }
 }
 

@@ -56,6 +56,40 @@ impl Progress {
     }
 }
 
+/// What a block's position stands for, in bytes of its source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Portion {
+    /// Of lines that are in the block.
+    pub taken: u64,
+    /// Of lines between them that were left out, by reason. They are decided with the block: of what is not
+    /// stored, a later run may leave out others.
+    pub left_out: [u64; Portion::REASONS],
+}
+
+impl Portion {
+    /// Reasons to leave a line out.
+    pub const REASONS: usize = 3;
+
+    /// Of one line that is in the block.
+    #[must_use]
+    pub fn of(taken: u64) -> Self {
+        Self { taken, ..Self::default() }
+    }
+
+    /// All bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.taken + self.left_out.iter().sum::<u64>()
+    }
+}
+
+impl std::ops::AddAssign for Portion {
+    fn add_assign(&mut self, other: Self) {
+        self.taken += other.taken;
+        self.left_out.iter_mut().zip(other.left_out).for_each(|(mine, others)| *mine += others);
+    }
+}
+
 /// Positions in one block before it is cut: below the limit by what one record can add.
 const MAX_POSITIONS: usize = limits::POSITIONS - 64;
 
@@ -112,8 +146,8 @@ struct Open {
     last_time: i64,
     since: Option<Instant>,
     positions: Vec<Position>,
-    /// How many bytes of its source each of them stands for.
-    bytes: Vec<u64>,
+    /// What each of them stands for.
+    portions: Vec<Portion>,
 }
 
 /// All lanes of the agent.
@@ -226,19 +260,27 @@ impl Lanes {
         records
     }
 
-    /// Notes that the lane's open block has taken `source`'s lines of `stream` up to `end`, which are `bytes`
-    /// more of it.
-    pub fn cover(&mut self, id: LaneId, source: u64, stream: Stream, progress: &mut Progress, end: u64, bytes: u64) {
+    /// Notes that the lane's open block has taken `source`'s lines of `stream` up to `end`, which stand for
+    /// `portion` more of it.
+    pub fn cover(
+        &mut self,
+        id: LaneId,
+        source: u64,
+        stream: Stream,
+        progress: &mut Progress,
+        end: u64,
+        portion: Portion,
+    ) {
         debug_assert!(end >= progress.covered, "a position never goes back");
         let open = &mut self.lanes[id.0].open;
         if progress.block == open.id && open.id != 0 {
             open.positions[progress.slot].end = end;
-            open.bytes[progress.slot] += bytes;
+            open.portions[progress.slot] += portion;
         } else {
             progress.block = open.id;
             progress.slot = open.positions.len();
             open.positions.push(Position { source, stream, start: progress.covered, end });
-            open.bytes.push(bytes);
+            open.portions.push(portion);
         }
         progress.covered = end;
     }
@@ -312,7 +354,7 @@ impl Lanes {
             last_time: open.last_time,
             positions: open.positions,
         };
-        let mut bytes = Some(open.bytes);
+        let mut portions = Some(open.portions);
         for block in self.compressor.blocks(header, &open.raw) {
             self.cut.blocks += 1;
             self.cut.records += u64::from(block.header.records);
@@ -321,7 +363,7 @@ impl Lanes {
             lane.queued_bytes += block.payload.len();
             self.queued_bytes += block.payload.len();
             // Pieces of a block: the last one has its positions.
-            let own = if block.header.positions.is_empty() { None } else { bytes.take() };
+            let own = if block.header.positions.is_empty() { None } else { portions.take() };
             lane.queue.push_back(Queued::new(block, own.unwrap_or_default()));
         }
         // As many as are in use at once when every lane is busy; larger ones go.
@@ -422,7 +464,7 @@ impl Lanes {
         self.queued_bytes = self.queued_bytes - before + after;
         let count = pieces.len();
         for (offset, piece) in pieces.into_iter().enumerate() {
-            let own = if piece.header.positions.is_empty() { Vec::new() } else { block.take_bytes() };
+            let own = if piece.header.positions.is_empty() { Vec::new() } else { block.take_portions() };
             lane.queue.insert(at + offset, Queued::new(piece, own).replace(replaced.take()));
         }
         count
@@ -470,9 +512,9 @@ impl Lanes {
     /// Bytes of sources in open blocks and in cut ones that are not decided, by source.
     pub fn held_of_sources(&self) -> impl Iterator<Item = (u64, u64)> {
         self.lanes.iter().flat_map(|lane| {
-            let open = lane.open.positions.iter().zip(lane.open.bytes.iter().copied());
+            let open = lane.open.positions.iter().zip(lane.open.portions.iter().copied());
             let queued = lane.queue.iter().flat_map(Queued::shares);
-            open.chain(queued).map(|(position, bytes)| (position.source, bytes))
+            open.chain(queued).map(|(position, portion)| (position.source, portion.bytes()))
         })
     }
 

@@ -6,12 +6,14 @@ use bytes::Bytes;
 use sluice_wire::block::OverLimit;
 use sluice_wire::{Block, BlockId, JournalId, Position};
 
+use super::Portion;
+
 /// A block in its lane's queue.
 #[derive(Debug, Clone)]
 pub struct Queued {
     block: Block,
-    /// How many bytes of its source each of its positions stands for.
-    bytes: Vec<u64>,
+    /// What each of its positions stands for.
+    portions: Vec<Portion>,
     /// Prelude and header as they are sent; empty while the block has no number.
     head: Bytes,
     doubt: Option<Doubt>,
@@ -30,17 +32,17 @@ pub struct Doubt {
 }
 
 impl Queued {
-    pub(super) fn new(block: Block, bytes: Vec<u64>) -> Self {
-        debug_assert_eq!(block.header.positions.len(), bytes.len());
-        Self { block, bytes, head: Bytes::new(), doubt: None, alone: false, replaces: None }
+    pub(super) fn new(block: Block, portions: Vec<Portion>) -> Self {
+        debug_assert_eq!(block.header.positions.len(), portions.len());
+        Self { block, portions, head: Bytes::new(), doubt: None, alone: false, replaces: None }
     }
 
     /// A block out of the ring: it was sent, and nobody knows what became of it.
     ///
     /// # Errors
     /// Never for a block that was read from a frame.
-    pub fn in_doubt(block: Block, bytes: Vec<u64>, doubt: Doubt) -> Result<Self, OverLimit> {
-        let mut queued = Self::new(block, bytes);
+    pub fn in_doubt(block: Block, portions: Vec<Portion>, doubt: Doubt) -> Result<Self, OverLimit> {
+        let mut queued = Self::new(block, portions);
         queued.render()?;
         queued.doubt = Some(doubt);
         Ok(queued)
@@ -111,13 +113,13 @@ impl Queued {
         self
     }
 
-    /// Its positions, and how many bytes of their sources they stand for.
-    pub fn shares(&self) -> impl Iterator<Item = (&Position, u64)> + Clone {
-        self.block.header.positions.iter().zip(self.bytes.iter().copied())
+    /// Its positions, and what they stand for.
+    pub fn shares(&self) -> impl Iterator<Item = (&Position, Portion)> + Clone {
+        self.block.header.positions.iter().zip(self.portions.iter().copied())
     }
 
-    pub(super) fn take_bytes(&mut self) -> Vec<u64> {
-        std::mem::take(&mut self.bytes)
+    pub(super) fn take_portions(&mut self) -> Vec<Portion> {
+        std::mem::take(&mut self.portions)
     }
 
     /// It was in a request that a gateway could not make out: it goes by itself, so that the bad one is

@@ -45,7 +45,7 @@ impl Source {
     fn push(&mut self, lanes: &mut Lanes, lane: LaneId, content: &[u8], now: Instant) {
         self.offset += content.len() as u64 + 1;
         lanes.push(lane, &line(content), now);
-        lanes.cover(lane, 7, Stream::Stdout, &mut self.progress, self.offset, 1);
+        lanes.cover(lane, 7, Stream::Stdout, &mut self.progress, self.offset, Portion::of(1));
         lanes.cut_if_full(lane);
     }
 }

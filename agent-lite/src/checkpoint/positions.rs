@@ -1,13 +1,15 @@
 //! How far every source is stored, and what became of its bytes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sluice_wire::{Position, Stream};
 
-use crate::tail::{Abandoned, Gap, Known, Sighting, Unfinished};
+use crate::block::Portion;
+use crate::tail::{Abandoned, Dropped, Gap, Known, LEFT_OUT, Sighting, Unfinished};
 
 /// Sightings missed before a source is forgotten: about a quarter of an hour of checkpoints.
 pub(super) const FORGET_AFTER: u32 = 900;
@@ -47,6 +49,9 @@ pub(super) struct Source {
     /// Abandoned bytes are booked up to here.
     #[serde(default, skip_serializing_if = "is_zero")]
     booked: u64,
+    /// What was dropped of it and not told yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dropped: Option<Dropped>,
     /// Looks in a row that did not find it; after [`FORGET_AFTER`] it is forgotten.
     #[serde(skip)]
     unseen: u32,
@@ -108,7 +113,21 @@ impl Source {
             complete: false,
             account: Account::default(),
             booked: 0,
+            dropped: None,
             unseen: 0,
+        }
+    }
+}
+
+impl Source {
+    fn leave_out(&mut self, range: Range<u64>, left_out: [u64; Portion::REASONS]) {
+        for (why, bytes) in LEFT_OUT.into_iter().zip(left_out).filter(|(_, bytes)| *bytes > 0) {
+            *self.account.abandoned.entry(why).or_default() += bytes;
+            if why == Abandoned::OverBudget {
+                let dropped = self.dropped.get_or_insert(Dropped { from: range.start, to: 0, bytes: 0 });
+                dropped.to = dropped.to.max(range.end);
+                dropped.bytes += bytes;
+            }
         }
     }
 }
@@ -131,20 +150,21 @@ impl Positions {
         self.sources.entry(id).or_insert_with(|| Source::new(id))
     }
 
-    /// Notes that a block with these positions, and so many bytes of each, is stored.
-    pub fn acknowledge<'a>(&mut self, shares: impl IntoIterator<Item = (&'a Position, u64)>) {
-        for (position, bytes) in shares {
+    /// Notes that a block with these positions, and what they stand for, is stored.
+    pub fn acknowledge<'a>(&mut self, shares: impl IntoIterator<Item = (&'a Position, Portion)>) {
+        for (position, portion) in shares {
             if self.in_ring.get(&(position.source, position.stream)).is_some_and(|end| *end >= position.end) {
                 let in_ring = self.in_ring_bytes.entry(position.source).or_default();
-                *in_ring = in_ring.saturating_sub(bytes);
+                *in_ring = in_ring.saturating_sub(portion.bytes());
             }
             let source = self.source(position.source);
-            source.account.acknowledged += bytes;
+            source.account.acknowledged += portion.taken;
+            source.leave_out(position.start..position.end, portion.left_out);
             let end = &mut source.stored[position.stream as usize];
             *end = (*end).max(position.end);
         }
         let sources = &self.sources;
-        self.gaps.retain(|gap| !is_told(gap, |source, stream| stored(sources, source, stream)));
+        self.gaps.retain(|gap| stored(sources, gap.mark(), Stream::Whole) < gap.number);
     }
 
     /// Notes that a stream has nothing to be read again before `end`: what it wrote is stored, and what
@@ -156,14 +176,14 @@ impl Positions {
 
     /// Adds a block of the ring to what need not be read again. Gives `false`, and adds nothing, where
     /// it does not follow on what is stored or in the ring: between them lines would be missing.
-    pub fn extend_by_ring<'a>(&mut self, shares: impl Iterator<Item = (&'a Position, u64)> + Clone) -> bool {
+    pub fn extend_by_ring<'a>(&mut self, shares: impl Iterator<Item = (&'a Position, Portion)> + Clone) -> bool {
         let follows =
             shares.clone().all(|(position, _)| position.start <= self.covered(position.source, position.stream));
         if follows {
-            for (position, bytes) in shares {
+            for (position, portion) in shares {
                 let end = self.in_ring.entry((position.source, position.stream)).or_default();
                 *end = (*end).max(position.end);
-                *self.in_ring_bytes.entry(position.source).or_default() += bytes;
+                *self.in_ring_bytes.entry(position.source).or_default() += portion.bytes();
             }
         }
         follows
@@ -236,6 +256,18 @@ impl Positions {
         accounts
     }
 
+    /// Gives a gap its number, and keeps it until its record is stored.
+    fn keep_gap(&mut self, mut gap: Gap) -> Option<Gap> {
+        let mark = gap.mark();
+        let of_log = self.gaps.iter().filter(|other| other.log == gap.log).map(|other| other.number);
+        gap.number = of_log.max().unwrap_or(0).max(self.covered(mark, Stream::Whole)) + 1;
+        if self.gaps.len() >= MAX_GAPS {
+            return None;
+        }
+        self.gaps.push(gap.clone());
+        Some(gap)
+    }
+
     /// Gaps whose records are not stored yet.
     #[must_use]
     pub fn open_gaps(&self) -> usize {
@@ -245,11 +277,6 @@ impl Positions {
 
 fn stored(sources: &HashMap<u64, Source>, id: u64, stream: Stream) -> u64 {
     sources.get(&id).map_or(0, |source| source.stored[stream as usize])
-}
-
-/// A gap's record covers the gap: where its end is stored, so is the record.
-fn is_told(gap: &Gap, reached: impl Fn(u64, Stream) -> u64) -> bool {
-    gap.streams().iter().all(|stream| reached(gap.source, *stream) >= gap.to)
 }
 
 impl Known for Positions {
@@ -278,21 +305,35 @@ impl Known for Positions {
         is_new
     }
 
-    fn open_gap(&mut self, gap: &Gap) -> bool {
-        if gap.bytes > 0 {
-            self.abandon(gap.source, gap.to, gap.bytes, gap.why);
+    fn open_gap(&mut self, gap: Gap) -> Option<Gap> {
+        if gap.bytes > 0 && !self.abandon(gap.source, gap.to, gap.bytes, gap.why) {
+            return None;
         }
-        let source = self.source(gap.source);
-        source.complete |= gap.why == Abandoned::Vanished;
-        let has_room = self.gaps.len() < MAX_GAPS;
-        if has_room {
-            self.gaps.push(gap.clone());
-        }
-        has_room
+        self.source(gap.source).complete |= gap.why == Abandoned::Vanished;
+        self.keep_gap(gap)
+    }
+
+    fn leave_out(&mut self, source: u64, stream: Stream, end: u64, left_out: [u64; Portion::REASONS]) {
+        let start = self.acknowledged(source, stream);
+        let source = self.source(source);
+        source.leave_out(start..end, left_out);
+        source.stored[stream as usize] = end;
+    }
+
+    fn gap_of_dropped(&mut self, source: u64, wall_ns: i64) -> Option<Gap> {
+        let source = self.sources.get_mut(&source)?;
+        let Dropped { from, to, bytes } = source.dropped.take()?;
+        let (log, path, why) = (source.log.clone(), source.path.clone(), Abandoned::OverBudget);
+        let gap = Gap { log, path, source: source.id, from, to, bytes, why, since: 0, until: wall_ns, number: 0 };
+        self.keep_gap(gap)
+    }
+
+    fn with_dropped(&self) -> Vec<u64> {
+        self.sources.values().filter(|source| source.dropped.is_some()).map(|source| source.id).collect()
     }
 
     fn untold_gaps(&self) -> Vec<Gap> {
-        let untold = |gap: &&Gap| !is_told(gap, |source, stream| self.covered(source, stream));
+        let untold = |gap: &&Gap| self.covered(gap.mark(), Stream::Whole) < gap.number;
         self.gaps.iter().filter(untold).cloned().collect()
     }
 

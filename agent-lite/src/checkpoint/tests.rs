@@ -4,6 +4,7 @@ use sluice_wire::{Position, Stream};
 
 use super::positions::FORGET_AFTER;
 use super::*;
+use crate::block::Portion;
 use crate::tail::{Known as _, Sighting};
 
 fn stored(source: u64, end: u64) -> Position {
@@ -11,8 +12,8 @@ fn stored(source: u64, end: u64) -> Position {
 }
 
 /// As many bytes as it covers.
-fn shares(positions: &[Position]) -> impl Iterator<Item = (&Position, u64)> + Clone {
-    positions.iter().map(|position| (position, position.end - position.start))
+fn shares(positions: &[Position]) -> impl Iterator<Item = (&Position, Portion)> + Clone {
+    positions.iter().map(|position| (position, Portion::of(position.end - position.start)))
 }
 
 fn after_a_run(dir: &Path, clean: bool) -> Numbers {

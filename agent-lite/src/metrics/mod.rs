@@ -30,6 +30,8 @@ pub struct Metrics {
     pub truncated: IntCounter,
     /// Ranges of logs that were lost.
     pub gaps: IntCounter,
+    /// Lines dropped for a pod's budget.
+    pub dropped_lines: IntCounter,
     /// Blocks cut.
     pub blocks: IntCounter,
     /// Raw bytes in them.
@@ -119,6 +121,7 @@ impl Metrics {
             unreadable: counter("unreadable", "Looks at files and directories that failed.")?,
             truncated: counter("truncated_files", "Files that became shorter while they were read.")?,
             gaps: counter("gaps", "Ranges of logs that were lost; a record in the stream tells of each.")?,
+            dropped_lines: counter("dropped_lines", "Lines dropped because their pod is over its budget.")?,
             blocks: counter("blocks", "Blocks cut.")?,
             raw_bytes: counter("block_raw_bytes", "Bytes of blocks before compression.")?,
             payload_bytes: counter("block_payload_bytes", "Bytes of blocks after compression.")?,

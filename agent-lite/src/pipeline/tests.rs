@@ -4,7 +4,7 @@ use std::path::Path;
 use sluice_wire::{Category, JournalId, Stream};
 
 use super::*;
-use crate::block::{Doubt, Progress};
+use crate::block::{Doubt, Portion, Progress};
 use crate::checkpoint::Loaded;
 use crate::record::Line;
 use crate::tail::Known as _;
@@ -36,7 +36,7 @@ fn leave_in_ring(dir: &Path, whole: usize, pieces: usize) {
             lanes.push(lane, &line, Instant::now());
         }
         let end = 100 * (n as u64 + 1);
-        lanes.cover(lane, SOURCE, Stream::Stdout, &mut progress, end, 100);
+        lanes.cover(lane, SOURCE, Stream::Stdout, &mut progress, end, Portion::of(100));
         lanes.cut_all();
     }
     assert_eq!(lanes.split(lane, whole, 1), pieces);

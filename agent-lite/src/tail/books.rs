@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sluice_wire::Stream;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::block::Portion;
 
 /// Why bytes of a log are not sent. A closed list: the same word in metrics, books and gap records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,6 +26,10 @@ pub enum Abandoned {
     Deleted,
     /// The file went while no agent looked.
     Vanished,
+    /// The pod wrote more than its budget allows, and its policy is to drop.
+    OverBudget,
+    /// A redaction rule drops lines that it matches.
+    Redacted,
 }
 
 impl Abandoned {
@@ -42,6 +48,8 @@ impl Abandoned {
             Self::Damaged => "damaged",
             Self::Deleted => "deleted",
             Self::Vanished => "vanished",
+            Self::OverBudget => "over-budget",
+            Self::Redacted => "redacted",
         }
     }
 
@@ -54,6 +62,8 @@ impl Abandoned {
             Self::Truncated => "the file was cut short before they were read",
             Self::Damaged => "the compressed file cannot be inflated any further",
             Self::Deleted => "the file was deleted, and more such files were held than the agent may hold",
+            Self::OverBudget => "the pod wrote more than its budget",
+            Self::Redacted => "a redaction rule drops such lines",
             Self::Vanished => "the file went while no agent looked; more may have been written than is counted here",
         }
     }
@@ -69,29 +79,46 @@ pub struct Gap {
     pub path: Arc<Path>,
     /// The source.
     pub source: u64,
-    /// The log has no streams.
-    pub whole: bool,
     /// First byte.
     pub from: u64,
     /// First byte behind it.
     pub to: u64,
-    /// Bytes that were lost, as far as is known: less than `to - from` where some of it was stored before.
+    /// Bytes that were lost, as far as is known: less than `to - from` where some of it was stored.
     pub bytes: u64,
     /// Why.
     pub why: Abandoned,
-    /// The last line before the gap, nanoseconds of the epoch; 0: not known.
+    /// The last line before the gap, or the first in it, nanoseconds of the epoch; 0: not known.
     pub since: i64,
     /// When the last of it was written, or it was found to be gone, nanoseconds of the epoch.
     pub until: i64,
+    /// Counts the log's gaps. With [`Gap::mark`] it is the position of the gap's record.
+    pub number: u64,
 }
 
 impl Gap {
-    /// The streams that its record covers up to its end.
+    /// The source that the records of a log's gaps are positions of.
     #[must_use]
-    pub fn streams(&self) -> &'static [Stream] {
-        if self.whole { &[Stream::Whole] } else { &[Stream::Stdout, Stream::Stderr] }
+    pub fn mark(&self) -> u64 {
+        xxh3_64_with_seed(self.log.as_bytes(), MARKS).max(1)
     }
 }
+
+/// Tells the marks of logs from other hashes of their names.
+const MARKS: u64 = 0x6761_7073;
+
+/// Bytes that were dropped here and there in a range, and are told of together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// First byte of the range.
+    pub from: u64,
+    /// First byte behind it.
+    pub to: u64,
+    /// Bytes in between that were dropped.
+    pub bytes: u64,
+}
+
+/// What the reasons of a [`Portion`] are.
+pub const LEFT_OUT: [Abandoned; Portion::REASONS] = [Abandoned::OverBudget, Abandoned::Excluded, Abandoned::Redacted];
 
 /// What is known of a source that was met.
 #[derive(Debug, Clone, Copy)]

@@ -15,6 +15,8 @@ pub struct Counts {
     pub too_old: u64,
     /// Lines longer than a record, sent in parts.
     pub long: u64,
+    /// Lines that a pod's budget has cost it.
+    pub dropped: u64,
     /// Ranges of logs that were lost.
     pub gaps: u64,
     /// Files that became shorter under us.

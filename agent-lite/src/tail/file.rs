@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use super::books::Abandoned;
 use super::content::{Content, read_up_to};
 use super::{Key, Known, StartFrom};
-use crate::block::Progress;
+use crate::block::{Portion, Progress};
 use crate::discover::layout::Age;
 
 /// A runtime may flush its last bytes into a rotated file a moment after the rotation
@@ -78,6 +78,17 @@ pub(super) struct LogFile {
     pub(super) unreadable: bool,
     /// In the middle of a line that is longer than the buffer.
     pub(super) long: Option<LongLine>,
+    /// What was left out of each stream behind its last line that was sent.
+    pub(super) left_out: [LeftOut; 3],
+}
+
+/// Lines of a stream that are not sent: decided together with the next one that is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LeftOut {
+    /// Where the last of them ends; 0: there is none.
+    pub(super) end: u64,
+    /// Their bytes, by reason.
+    pub(super) bytes: [u64; Portion::REASONS],
 }
 
 /// A line of which the beginning is gone through already.
@@ -144,6 +155,7 @@ impl LogFile {
             gone: None,
             unreadable: false,
             long: None,
+            left_out: [LeftOut::default(); 3],
         }))
     }
 
@@ -196,6 +208,16 @@ impl LogFile {
         }
         self.ahead = known.accounted(self.source).saturating_sub(self.read);
         Ok(true)
+    }
+
+    /// What a line of so many bytes stands for, with what was left out before it.
+    pub(super) fn portion(&mut self, stream: Stream, taken: u64) -> Portion {
+        let left_out = &mut self.left_out[stream as usize];
+        // By far the most lines.
+        if left_out.end == 0 {
+            return Portion::of(taken);
+        }
+        Portion { taken, left_out: std::mem::take(left_out).bytes }
     }
 
     /// The ids under which it is known: its own, and the one that its truncations are counted under.
@@ -262,12 +284,16 @@ impl LogFile {
         self.ahead = 0;
         self.progress = [Progress::default(); 3];
         self.long = None;
+        self.left_out = [LeftOut::default(); 3];
         self.finished_at = None;
         self.is_complete = false;
     }
 
-    /// Whether everything that was read of it is stored.
+    /// Whether everything that was read of it is stored, or left out for good.
     pub(super) fn is_stored(&self, known: &dyn Known) -> bool {
+        if self.left_out.iter().any(|left_out| left_out.end > 0) {
+            return false;
+        }
         self.source == 0
             || [Stream::Whole, Stream::Stdout, Stream::Stderr]
                 .into_iter()

@@ -11,10 +11,11 @@ use std::time::Instant;
 use memchr::{memchr, memrchr};
 use sluice_wire::{Stream, time};
 
-use super::books::{Abandoned, Sighting};
+use super::books::{Abandoned, LEFT_OUT, Sighting};
 use super::content::Content;
 use super::counts::Counts;
 use super::file::LogFile;
+use super::share::Share;
 use super::{Key, Known, StartFrom};
 use crate::block::{LaneId, Lanes, MAX_CONTENT};
 use crate::parse::cri;
@@ -45,6 +46,11 @@ pub(super) struct Log {
     format: Format,
     /// What records have in common, by stream; [`Stream::Whole`]: what is said of no stream.
     common: [Vec<u8>; 3],
+    share: Share,
+    /// Bytes that may be read in this turn; below 0: what the last turn took too much.
+    deficit: isize,
+    /// In the middle of a line that is dropped, by stream.
+    dropping: [bool; 3],
     /// In order; the live one last.
     files: VecDeque<LogFile>,
     partials: [Option<Partial>; 3],
@@ -113,13 +119,23 @@ impl Key {
 }
 
 impl Log {
-    pub(super) fn new(key: Key, names: Names, lane: LaneId, format: Format, common: [Vec<u8>; 3]) -> Self {
+    pub(super) fn new(
+        key: Key,
+        names: Names,
+        lane: LaneId,
+        format: Format,
+        common: [Vec<u8>; 3],
+        share: Share,
+    ) -> Self {
         Self {
             key,
             names,
             lane,
             format,
             common,
+            share,
+            deficit: 0,
+            dropping: [false; 3],
             files: VecDeque::new(),
             partials: [const { None }; 3],
             ended: false,
@@ -136,11 +152,17 @@ impl Log {
         self.files.iter().any(|file| file.path.starts_with(directory))
     }
 
-    /// Reads lines until a quantum is used up, the lane is full, or there are no more.
+    /// Whether it holds files that were deleted and are not read yet: their room on the disk is wanted.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.files.iter().any(|file| file.gone.is_some() && file.content.is_some() && !file.is_read_out())
+    }
+
+    /// Reads lines until its turn is over, the lane is full, or there are no more.
     pub(super) fn read(&mut self, reading: &mut Reading<'_>) -> Read {
         let mut read = Read::default();
+        self.deficit = self.deficit.min(0).saturating_add_unsigned(self.share.turn(reading.quantum));
         let mut at = 0;
-        while at < self.files.len() && reading.output.lanes.takes_records(self.lane) {
+        while at < self.files.len() && self.may_read_on(reading) {
             if self.files[at].is_finished() {
                 at += 1;
                 continue;
@@ -159,10 +181,9 @@ impl Log {
                 }
                 Ok(bytes) => {
                     read.bytes += bytes;
-                    if read.bytes >= reading.quantum {
-                        read.more = true;
-                        break;
-                    }
+                    self.share.spend(bytes);
+                    self.deficit = self.deficit.saturating_sub_unsigned(bytes);
+                    read.more = self.deficit <= 0;
                 }
                 Err(error) => {
                     self.say_unreadable(at, &error, reading.output.counts);
@@ -170,14 +191,22 @@ impl Log {
                 }
             }
         }
-        self.held_back = at < self.files.len() && !reading.output.lanes.takes_records(self.lane);
-        if read.bytes > 0 || self.held_back {
+        let has_more = at < self.files.len();
+        self.held_back = has_more && !reading.output.lanes.takes_records(self.lane);
+        if !has_more {
+            self.share.caught_up();
+        }
+        if read.bytes > 0 || has_more {
             self.idle_since = None;
         } else {
             self.idle_since.get_or_insert(reading.output.now);
         }
         reading.output.counts.bytes += read.bytes as u64;
         read
+    }
+
+    fn may_read_on(&self, reading: &Reading<'_>) -> bool {
+        self.deficit > 0 && reading.output.lanes.takes_records(self.lane) && self.share.may_read(reading.output.now)
     }
 
     /// Reads one buffer's worth of one file. Gives the bytes consumed; 0: no whole line is there.
@@ -232,6 +261,9 @@ impl Log {
         }
         let stream = piece.stream;
         self.last_time = piece.time;
+        if self.is_dropped(at, &piece, start..end, reading) {
+            return;
+        }
         if piece.partial || self.partials[stream as usize].is_some() || piece.content.len() > MAX_CONTENT {
             self.append(&piece, &mut reading.output);
             return self.end_piece(at, stream, piece.partial, start..end, &mut reading.output);
@@ -246,8 +278,9 @@ impl Log {
         };
         reading.output.lanes.push(self.lane, &record, reading.output.now);
         let file = &mut self.files[at];
+        let portion = file.portion(stream, end - start);
         let progress = &mut file.progress[stream as usize];
-        reading.output.lanes.cover(self.lane, file.source, stream, progress, end, end - start);
+        reading.output.lanes.cover(self.lane, file.source, stream, progress, end, portion);
         reading.output.lanes.cut_if_full(self.lane);
         reading.output.counts.lines += 1;
     }
@@ -293,6 +326,27 @@ impl Log {
             reading.output.counts.too_old += 1;
         }
         wanted
+    }
+
+    /// Whether the pod has written so much that a line of it is dropped; with a line's first piece go all.
+    fn is_dropped(&mut self, at: usize, piece: &cri::Piece<'_>, range: Range<u64>, reading: &mut Reading<'_>) -> bool {
+        let stream = piece.stream as usize;
+        let begins = self.partials[stream].is_none() && !self.dropping[stream];
+        let dropped = self.dropping[stream] || (begins && !self.share.admits(range.end - range.start));
+        self.dropping[stream] = dropped && piece.partial;
+        if dropped {
+            reading.output.counts.dropped += 1;
+            self.leave_out(at, piece.stream, range, Abandoned::OverBudget);
+        }
+        dropped
+    }
+
+    /// Notes that a line is not sent.
+    fn leave_out(&mut self, at: usize, stream: Stream, range: Range<u64>, why: Abandoned) {
+        let left_out = &mut self.files[at].left_out[stream as usize];
+        left_out.end = range.end;
+        let reasons = LEFT_OUT.into_iter().zip(&mut left_out.bytes);
+        reasons.filter(|(reason, _)| *reason == why).for_each(|(_, bytes)| *bytes += range.end - range.start);
     }
 
     /// Accounts for bytes that are not sent: given up, or taken by an earlier run already. Gives `true`
@@ -360,7 +414,9 @@ impl Log {
     /// Bytes of lines that wait for their end.
     pub(super) fn waiting_bytes(&self) -> u64 {
         let long = |file: &LogFile| file.long.map_or(0, |long| file.read - long.start());
-        self.partials.iter().flatten().map(Partial::bytes).sum::<u64>() + self.files.iter().map(long).sum::<u64>()
+        let left_out = self.files.iter().flat_map(|file| &file.left_out).flat_map(|left_out| left_out.bytes);
+        let partial = self.partials.iter().flatten().map(Partial::bytes).sum::<u64>();
+        partial + self.files.iter().map(long).sum::<u64>() + left_out.sum::<u64>()
     }
 
     /// Bytes that are not read yet, less those that will be passed over.

@@ -10,11 +10,11 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sluice_wire::{Category, Stream, time};
 
-use crate::block::{LaneId, Lanes};
+use crate::block::{LaneId, Lanes, Portion};
 use crate::discover::layout::{Age, Pod};
 use crate::discover::{Container, FileName, Look};
 
@@ -24,16 +24,23 @@ mod counts;
 mod cut;
 mod file;
 mod log;
+mod share;
 
-pub use books::{Abandoned, Gap, Sighting, Unfinished};
+pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, Sighting, Unfinished};
 pub use counts::Counts;
 use file::{Identity, Opened};
 use log::{Format, Log, Names, Output, Reading, WallTime};
+use share::Shares;
+pub use share::{Budget, Policy, Sharing};
 
 /// Read from one log before the next has its turn, bytes.
 const QUANTUM: usize = 256 * 1024;
 /// The buffer that all logs share; the longest physical line that is looked at whole.
 const BUFFER: usize = 256 * 1024;
+/// Lines whose end has not been read may take so much memory, all together.
+const PARTIAL_BYTES: usize = 2 * 1024 * 1024;
+/// Between records that tell of the lines that a pod's budget has cost it.
+const TELL_DROPPED: Duration = Duration::from_secs(10);
 /// Logs whose compressed files may be in the middle of being inflated, which takes about 300 KiB each.
 const INFLATING: usize = 8;
 
@@ -83,9 +90,18 @@ pub trait Known {
     /// before: what lies before `end` is read again after a restart.
     fn abandon(&mut self, source: u64, end: u64, bytes: u64, why: Abandoned) -> bool;
 
-    /// Books a gap, and keeps it until its record is stored. Gives `false` where too many are kept already:
-    /// then it is booked only.
-    fn open_gap(&mut self, gap: &Gap) -> bool;
+    /// Books a gap, and keeps it until its record is stored. Gives it as it is to be told, with its number;
+    /// `None` where it was booked before, or so many are kept that it is booked only.
+    fn open_gap(&mut self, gap: Gap) -> Option<Gap>;
+
+    /// Notes that all of `stream` up to `end` is decided: stored, or left out, by reason.
+    fn leave_out(&mut self, source: u64, stream: Stream, end: u64, left_out: [u64; Portion::REASONS]);
+
+    /// Makes a gap of what was dropped of `source` since the last time.
+    fn gap_of_dropped(&mut self, source: u64, wall_ns: i64) -> Option<Gap>;
+
+    /// Sources of which lines were dropped that were not told of yet.
+    fn with_dropped(&self) -> Vec<u64>;
 
     /// Gaps of an earlier run whose records are neither stored nor in the ring.
     fn untold_gaps(&self) -> Vec<Gap>;
@@ -113,10 +129,13 @@ pub struct Tailer {
     labels: Labels,
     start: StartFrom,
     deleted: Deleted,
+    shares: Shares,
     /// Nothing was read yet in a node's first run: `start` holds for whole files.
     first_look: bool,
     /// Looks at directories.
     looks: u64,
+    /// When was last told of lines that were dropped.
+    told_dropped: Option<Instant>,
     logs: Vec<Log>,
     by_key: HashMap<Key, usize>,
     buffer: Vec<u8>,
@@ -141,13 +160,15 @@ pub struct Pass {
 impl Tailer {
     /// No logs yet. `first_run`: nothing is known of this node.
     #[must_use]
-    pub fn new(labels: Labels, start: StartFrom, deleted: Deleted, first_run: bool) -> Self {
+    pub fn new(labels: Labels, start: StartFrom, deleted: Deleted, sharing: Sharing, first_run: bool) -> Self {
         Self {
             labels,
             start,
             deleted,
+            shares: Shares::new(sharing),
             first_look: first_run,
             looks: 0,
+            told_dropped: None,
             logs: Vec::new(),
             by_key: HashMap::new(),
             buffer: vec![0; BUFFER],
@@ -206,7 +227,8 @@ impl Tailer {
                 let books = format!("{}/{unit}", Category::Host.word()).into();
                 let common = self.host_common(unit);
                 let name = path.to_string_lossy().into();
-                self.add(Log::new(key, Names { log: name, books }, lane, Format::Plain, common))
+                let share = self.shares.of_log(unit, None, self.first_look, Instant::now());
+                self.add(Log::new(key, Names { log: name, books }, lane, Format::Plain, common, share))
             }
         };
         match path.try_exists() {
@@ -220,8 +242,10 @@ impl Tailer {
         }
     }
 
-    /// Reads up to a quantum of each log whose lane takes records: those first of which nothing was read
-    /// for longest, so that the logs of a lane that takes little have their turns.
+    /// Gives each log whose lane takes records a turn: those first of which deleted files are held, then those
+    /// of which nothing was read for longest, so that the logs of a lane that takes little have their turns. A
+    /// turn is a quantum of bytes, as many times as the namespace weighs; what a line was too long by is
+    /// taken off the next.
     pub fn read(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) -> Pass {
         let mut pass = Pass::default();
         // What is found from now on came after the first start.
@@ -229,7 +253,7 @@ impl Tailer {
         self.passes += 1;
         self.order.clear();
         self.order.extend(0..self.logs.len());
-        self.order.sort_by_key(|at| self.logs[*at].read_in);
+        self.order.sort_by_key(|at| (!self.logs[*at].is_urgent(), self.logs[*at].read_in));
         let mut text = Vec::with_capacity(30);
         time::write(wall_ns, &mut text);
         let mut reading = Reading {
@@ -249,7 +273,23 @@ impl Tailer {
             pass.bytes += read.bytes;
             pass.more |= read.more;
         }
+        self.bound_partial_lines(lanes, now);
         pass
+    }
+
+    /// Sends the longest lines that wait for their end ahead, until all together are within their bound.
+    fn bound_partial_lines(&mut self, lanes: &mut Lanes, now: Instant) {
+        let mut total: usize = self.logs.iter().map(Log::partial_bytes).sum();
+        while total > PARTIAL_BYTES {
+            let Some(longest) = self.logs.iter_mut().max_by_key(|log| log.partial_bytes()) else { return };
+            let before = longest.partial_bytes();
+            longest.send_ahead(&mut Output { lanes, counts: &mut self.counts, now });
+            let after = longest.partial_bytes();
+            if after >= before {
+                return;
+            }
+            total -= before - after;
+        }
     }
 
     /// Whether a log that was not read on, because its lane took nothing, can be by now.
@@ -260,10 +300,14 @@ impl Tailer {
 
     /// Closes what is read, stored and will not grow; forgets what is gone; gives up the deleted files that
     /// are too many.
-    pub fn clean_up(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant) {
+    pub fn clean_up(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
         let mut output = Output { lanes, counts: &mut self.counts, now };
         for log in &mut self.logs {
             log.clean_up(known, &mut output);
+        }
+        if self.told_dropped.is_none_or(|told| now.saturating_duration_since(told) >= TELL_DROPPED) {
+            self.told_dropped = Some(now);
+            self.logs.iter_mut().for_each(|log| log.tell_dropped(known, wall_ns, &mut output));
         }
         self.give_up_deleted(lanes, known, now);
         self.logs.iter_mut().filter(|log| log.is_inflating()).skip(INFLATING).for_each(Log::stop_inflating);
@@ -306,12 +350,14 @@ impl Tailer {
     /// To be called once, when everything was looked at for the first time.
     pub fn tell_losses(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
         let met: HashSet<u64> = self.logs.iter().flat_map(Log::sightings).map(|sighting| sighting.source).collect();
-        let untold = known.untold_gaps();
-        let told: HashSet<u64> = untold.iter().map(|gap| gap.source).collect();
-        for gap in untold {
+        // Lines that were dropped of a file that is gone since.
+        for source in known.with_dropped().into_iter().filter(|source| !met.contains(source)) {
+            known.gap_of_dropped(source, wall_ns);
+        }
+        for gap in known.untold_gaps() {
             if let Some(at) = self.log_named(&gap.log, lanes) {
                 let mut output = Output { lanes, counts: &mut self.counts, now };
-                self.logs[at].tell(&gap, known, &mut output);
+                self.logs[at].tell(&gap, &mut output);
             }
         }
         // Where nothing at all is to be seen, a mount is missing rather than everything gone.
@@ -320,7 +366,7 @@ impl Tailer {
         }
         for lost in known.unfinished().into_iter().filter(|lost| !met.contains(&lost.source)) {
             // What cannot be looked at is not gone.
-            if told.contains(&lost.source) || !matches!(lost.path.try_exists(), Ok(false)) {
+            if !matches!(lost.path.try_exists(), Ok(false)) {
                 continue;
             }
             if let Some(at) = self.log_named(&lost.log, lanes) {
@@ -382,7 +428,9 @@ impl Tailer {
         let common = self.container_common(container, attempt);
         let name = directory.join(format!("{attempt}.log")).to_string_lossy().into();
         let books = format!("{}/{}", Category::Application.word(), container.pod.namespace).into();
-        self.add(Log::new(key, Names { log: name, books }, lane, Format::Cri, common))
+        let Pod { namespace, uid, .. } = &container.pod;
+        let share = self.shares.of_log(namespace, Some(uid), self.first_look, Instant::now());
+        self.add(Log::new(key, Names { log: name, books }, lane, Format::Cri, common, share))
     }
 
     fn add(&mut self, log: Log) -> usize {

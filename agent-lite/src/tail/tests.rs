@@ -14,6 +14,7 @@ use crate::checkpoint::Positions;
 use crate::discover::Discovery;
 
 mod deleted;
+mod fairness;
 mod gzip;
 mod long;
 
@@ -35,6 +36,10 @@ impl Node {
     }
 
     fn over(dir: TempDir, positions: Positions, start: StartFrom, first_run: bool) -> Self {
+        Self::sharing(dir, positions, start, first_run, Sharing::default())
+    }
+
+    fn sharing(dir: TempDir, positions: Positions, start: StartFrom, first_run: bool, sharing: Sharing) -> Self {
         let labels = Labels { cluster: "c".into(), environment: "e".into(), node: "n".into() };
         let lanes = Lanes::new(Settings {
             cluster: "c".into(),
@@ -45,7 +50,13 @@ impl Node {
             queued_bytes: 1 << 30,
             lane_queued_bytes: 1 << 30,
         });
-        Self { dir, tailer: Tailer::new(labels, start, DELETED, first_run), lanes, positions, now: Instant::now() }
+        Self {
+            dir,
+            tailer: Tailer::new(labels, start, DELETED, sharing, first_run),
+            lanes,
+            positions,
+            now: Instant::now(),
+        }
     }
 
     /// The agent is killed; a new one comes up with what was stored.
@@ -137,7 +148,7 @@ impl Node {
 
     fn wait(&mut self, seconds: u64) {
         self.now += Duration::from_secs(seconds);
-        self.tailer.clean_up(&mut self.lanes, &mut self.positions, self.now);
+        self.tailer.clean_up(&mut self.lanes, &mut self.positions, self.now, 1_000);
         self.check_books();
     }
 

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::block::{Progress, Settings as BlockSettings};
+use crate::block::{Portion, Progress, Settings as BlockSettings};
 use crate::record::Line;
 use crate::ring;
 use crate::tail::Known as _;
@@ -146,7 +146,7 @@ impl Agent {
             };
             self.end += 10;
             self.lanes.push(id, &line, Instant::now());
-            self.lanes.cover(id, SOURCE, Stream::Stdout, &mut self.progress, self.end, 1);
+            self.lanes.cover(id, SOURCE, Stream::Stdout, &mut self.progress, self.end, Portion::of(1));
         }
         self.lanes.cut_all();
         id

@@ -4,8 +4,9 @@ use sluice_wire::{Stream, time};
 
 use super::super::books::{Abandoned, Gap, Unfinished};
 use super::super::content::Content;
-use super::{Format, Known, Log, Output, Reading};
-use crate::block::Progress;
+use super::super::file::LeftOut;
+use super::{Known, Log, Output, Reading, STREAMS};
+use crate::block::{Portion, Progress};
 use crate::record::{self, Line};
 
 impl Log {
@@ -16,7 +17,6 @@ impl Log {
     }
 
     fn give_up_to(&mut self, at: usize, to: u64, why: Abandoned, known: &mut dyn Known, output: &mut Output<'_>) {
-        let whole = self.format == Format::Plain;
         let file = &mut self.files[at];
         let from = file.read;
         let bytes = to.saturating_sub(from).saturating_sub(file.ahead);
@@ -27,33 +27,54 @@ impl Log {
             log: self.names.log.clone(),
             path: file.path.as_path().into(),
             source: file.source,
-            whole,
             from,
             to,
             bytes,
             why,
             since: self.last_time,
             until: file.modified(),
+            number: 0,
         };
         file.ahead = 0;
         file.read = to;
-        self.open_gap(&gap, known, output);
+        self.open_gap(gap, known, output);
     }
 
     /// Books a gap, and tells of it.
-    pub(in crate::tail) fn open_gap(&mut self, gap: &Gap, known: &mut dyn Known, output: &mut Output<'_>) {
-        tracing::error!(
-            path = %gap.path.display(), from = gap.from, to = gap.to, bytes = gap.bytes, reason = gap.why.word(),
-            "bytes of a log are lost"
-        );
-        output.counts.gaps += 1;
-        if known.open_gap(gap) {
-            self.tell(gap, known, output);
+    fn open_gap(&mut self, gap: Gap, known: &mut dyn Known, output: &mut Output<'_>) {
+        if let Some(gap) = known.open_gap(gap) {
+            tracing::error!(
+                path = %gap.path.display(), from = gap.from, to = gap.to, bytes = gap.bytes, reason = gap.why.word(),
+                "bytes of a log are lost"
+            );
+            self.tell(&gap, output);
         }
     }
 
-    /// Puts the record that tells of a gap into the log's lane. Its position is the gap's.
-    pub(in crate::tail) fn tell(&mut self, gap: &Gap, known: &dyn Known, output: &mut Output<'_>) {
+    /// Decides what was left out where no line followed that would carry it, and tells of what was dropped.
+    pub(in crate::tail) fn tell_dropped(&mut self, known: &mut dyn Known, wall_ns: i64, output: &mut Output<'_>) {
+        for at in 0..self.files.len() {
+            let file = &mut self.files[at];
+            for stream in STREAMS {
+                let (left_out, progress) = (&mut file.left_out[stream as usize], &mut file.progress[stream as usize]);
+                // Lines before it are on their way: they, or what comes after them, will carry it.
+                if left_out.end > 0 && known.acknowledged(file.source, stream) >= progress.covered {
+                    let LeftOut { end, bytes } = std::mem::take(left_out);
+                    known.leave_out(file.source, stream, end, bytes);
+                    *progress = Progress::from(end);
+                }
+            }
+            let source = file.source;
+            if let Some(gap) = known.gap_of_dropped(source, wall_ns) {
+                self.tell(&gap, output);
+            }
+        }
+    }
+
+    /// Puts the record that tells of a gap into the log's lane, with a position of its own: where that is
+    /// stored, so is the record.
+    pub(in crate::tail) fn tell(&mut self, gap: &Gap, output: &mut Output<'_>) {
+        output.counts.gaps += 1;
         let file = gap.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let message = format!(
             "sluice: a gap of {} bytes in {file}, from {} to {}: {}",
@@ -82,14 +103,8 @@ impl Log {
         common.extend(record::common([("sluice_gap_until", &*moment(gap.until))]));
         let line = Line { time_text: &[], time: gap.until, content: message.as_bytes(), common: &common, part: None };
         output.lanes.push(self.lane, &line, output.now);
-        for stream in gap.streams() {
-            let file = self.files.iter_mut().find(|file| file.source == gap.source);
-            let mut of_no_file = Progress::from(known.covered(gap.source, *stream));
-            let progress = file.map_or(&mut of_no_file, |file| &mut file.progress[*stream as usize]);
-            if progress.covered < gap.to {
-                output.lanes.cover(self.lane, gap.source, *stream, progress, gap.to, 0);
-            }
-        }
+        let mut progress = Progress::from(gap.number - 1);
+        output.lanes.cover(self.lane, gap.mark(), Stream::Whole, &mut progress, gap.number, Portion::default());
         output.lanes.cut_if_full(self.lane);
     }
 
@@ -125,15 +140,14 @@ impl Log {
             log: self.names.log.clone(),
             path: lost.path.clone(),
             source: lost.source,
-            whole: self.format == Format::Plain,
             from,
-            // One past its end where nothing is known to be missing: the record needs a position of its own.
-            to: lost.written.max(from + 1),
+            to: lost.written.max(from),
             bytes: lost.written.saturating_sub(known.accounted(lost.source)),
             why: Abandoned::Vanished,
             since: 0,
             until: wall_ns,
+            number: 0,
         };
-        self.open_gap(&gap, known, output);
+        self.open_gap(gap, known, output);
     }
 }

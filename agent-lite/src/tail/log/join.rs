@@ -76,6 +76,24 @@ impl Log {
         self.partials[piece.stream as usize] = Some(partial);
     }
 
+    /// Memory that lines take whose end has not been read.
+    pub(in crate::tail) fn partial_bytes(&self) -> usize {
+        self.partials.iter().flatten().map(|partial| partial.content.len()).sum()
+    }
+
+    /// Puts what there is of lines without an end into the block, as parts.
+    pub(in crate::tail) fn send_ahead(&mut self, output: &mut Output<'_>) {
+        for stream in STREAMS {
+            if let Some(mut partial) = self.partials[stream as usize].take() {
+                let length = whole_characters(&partial.content, partial.content.len());
+                if length > 0 {
+                    self.send_part(&mut partial, stream, length, output);
+                }
+                self.partials[stream as usize] = Some(partial);
+            }
+        }
+    }
+
     /// Puts the first `length` bytes of a partial line into its block, and covers the pieces that have
     /// ended. (Up to three bytes of a character may stay: a kill at this moment makes it a `U+FFFD`.)
     fn send_part(&mut self, partial: &mut Partial, stream: Stream, length: usize, output: &mut Output<'_>) {
@@ -102,7 +120,8 @@ impl Log {
         partial.content.drain(..length);
         for (source, end, bytes) in partial.ends.drain(..) {
             if let Some(file) = self.files.iter_mut().find(|file| file.source == source) {
-                output.lanes.cover(self.lane, source, stream, &mut file.progress[stream as usize], end, bytes);
+                let portion = file.portion(stream, bytes);
+                output.lanes.cover(self.lane, source, stream, &mut file.progress[stream as usize], end, portion);
             }
         }
         output.lanes.cut_if_full(self.lane);

@@ -141,3 +141,23 @@ fn a_long_line_that_a_rotation_leaves_without_an_end_is_ended_before_the_next_fi
         assert_eq!(node.restart().run(), [""; 0], "covered");
     }
 }
+
+#[test]
+fn many_endless_lines_are_bounded_together() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let piece = "z".repeat(120 << 10);
+    for pod in 0..40 {
+        let directory = node.dir.path().join(format!("ns_pod-{pod}_uid-{pod}/app"));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("0.log"), line("stdout", "P", &piece)).unwrap();
+    }
+    let mut sent = node.run();
+    assert!(node.tailer.logs.iter().map(Log::partial_bytes).sum::<usize>() <= PARTIAL_BYTES);
+    for pod in 0..40 {
+        node.append(&format!("../../ns_pod-{pod}_uid-{pod}/app/0.log"), line("stdout", "F", "end"));
+    }
+    sent.extend(node.run());
+    let whole: usize = sent.iter().map(|part| part.len() - "stdout:".len()).sum();
+    assert_eq!(whole, 40 * (piece.len() + 3));
+    assert!(node.is_settled());
+}

@@ -1,0 +1,179 @@
+//! Budgets, weights and backlogs.
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+use super::*;
+
+fn globs(glob: &str) -> GlobSet {
+    GlobSetBuilder::new().add(Glob::new(glob).unwrap()).build().unwrap()
+}
+
+/// Each line of `text` takes as many bytes.
+const LINE: usize = 100;
+
+fn text(lines: std::ops::Range<usize>) -> String {
+    let filled = |n: usize| format!("{n:05}{}", "x".repeat(LINE - at(1, "").len() - 5));
+    lines.map(|n| at(1, &filled(n))).collect()
+}
+
+fn with_budget(policy: Policy) -> Sharing {
+    let budget = Budget { namespaces: globs("n*"), rate: 1000, burst: 2000, policy };
+    Sharing { budgets: vec![budget], ..Sharing::default() }
+}
+
+fn node(sharing: Sharing) -> Node {
+    Node::sharing(tempfile::tempdir().unwrap(), Positions::default(), StartFrom::Beginning, false, sharing)
+}
+
+fn kept(messages: &[String]) -> Vec<usize> {
+    messages.iter().filter_map(|message| message.strip_prefix("stdout:")?[..5].parse().ok()).collect()
+}
+
+#[test]
+fn a_delayed_pod_loses_nothing_and_comes_at_its_rate() {
+    let mut node = node(with_budget(Policy::Delay));
+    // As much as the buffer holds goes at a time, and is owed.
+    node.append("0.log", text(0..6000));
+    let mut sent = node.run();
+    assert!((1..3000).contains(&sent.len()), "{}", sent.len());
+    let first = sent.len();
+    sent.extend(node.run());
+    assert_eq!(sent.len(), first, "the debt is paid first");
+    let mut waited = 0;
+    while sent.len() < 6000 {
+        node.wait(10);
+        waited += 10;
+        sent.extend(node.run());
+    }
+    assert!((300..=700).contains(&waited), "600 kB at 1 kB/s, the last 260 kB on credit: {waited}");
+    assert_eq!(kept(&sent), (0..6000).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_pod_writes_beyond_its_budget_is_dropped_booked_and_told() {
+    let mut node = node(with_budget(Policy::Drop));
+    node.append("0.log", text(0..50));
+    let sent = node.run();
+    assert_eq!(kept(&sent), (0..20).collect::<Vec<_>>());
+    node.wait(10);
+    let told = node.deliver();
+    assert_eq!(told, [format!("gap:over-budget:{}", 30 * LINE)]);
+    assert!(node.is_settled());
+    let page = node.check_books().remove(0);
+    assert_eq!(page.abandoned[&Abandoned::OverBudget], (30 * LINE) as u64);
+    // Ten seconds later there is room again.
+    node.append("0.log", text(50..60));
+    assert_eq!(kept(&node.run()), (50..60).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_sample_of_what_is_over_the_budget_is_kept() {
+    let mut node = node(with_budget(Policy::Sample(10)));
+    node.append("0.log", text(0..120));
+    assert_eq!(kept(&node.run()), (0..20).chain((20..120).step_by(10)).collect::<Vec<_>>());
+    node.wait(10);
+    assert_eq!(node.deliver(), [format!("gap:over-budget:{}", 90 * LINE)]);
+    assert!(node.is_settled());
+}
+
+#[test]
+fn an_agent_killed_in_the_middle_of_dropping_books_each_byte_once() {
+    let mut node = node(with_budget(Policy::Sample(10)));
+    node.append("0.log", text(0..120));
+    node.look();
+    node.read();
+    // Nothing of it was stored: the next agent decides anew, under a bucket that is full again.
+    let mut node =
+        Node::sharing(node.dir, node.positions, StartFrom::Beginning, false, with_budget(Policy::Sample(10)));
+    assert_eq!(kept(&node.run()).len(), 30);
+    // The samples were stored, the rest is left out with the next line or the next telling; killed before.
+    let mut node = Node::sharing(node.dir, node.positions, StartFrom::Beginning, false, with_budget(Policy::Drop));
+    node.tell_losses();
+    node.run();
+    node.wait(10);
+    node.deliver();
+    assert!(node.is_settled());
+    let page = node.check_books().remove(0);
+    assert_eq!(page.written, page.acknowledged + page.abandoned[&Abandoned::OverBudget]);
+}
+
+#[test]
+fn a_long_line_is_dropped_with_all_its_pieces() {
+    let mut node = node(with_budget(Policy::Drop));
+    node.append("0.log", text(0..20));
+    node.append("0.log", line("stdout", "P", "begun ") + &line("stderr", "F", "also") + &line("stdout", "F", "ended"));
+    let sent = node.run();
+    assert_eq!(sent.len(), 20);
+    node.wait(10);
+    node.append("0.log", line("stdout", "F", "next"));
+    assert!(node.run().contains(&"stdout:next".to_owned()));
+    node.wait(10);
+    node.deliver();
+    assert!(node.is_settled());
+}
+
+#[test]
+fn a_line_begun_within_the_budget_is_sent_whole() {
+    let mut node = node(with_budget(Policy::Drop));
+    node.append("0.log", text(0..19) + &line("stdout", "P", &"y".repeat(500)) + &line("stdout", "F", "ended"));
+    assert!(node.run().last().unwrap().ends_with("yended"));
+}
+
+#[test]
+fn pods_have_budgets_of_their_own_and_other_namespaces_none() {
+    let mut node = node(with_budget(Policy::Drop));
+    for directory in ["ns_other_uid-2/app", "free_pod_uid-3/app"] {
+        let path = node.dir.path().join(directory);
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("0.log"), text(0..50)).unwrap();
+    }
+    node.append("0.log", text(0..50));
+    assert_eq!(kept(&node.run()).len(), 20 + 20 + 50);
+}
+
+#[test]
+fn a_backlog_is_read_at_its_rate_and_what_comes_new_at_once() {
+    let sharing = Sharing { backlog_rate: Some(300_000), ..Sharing::default() };
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::sharing(dir, Positions::default(), StartFrom::Beginning, true, sharing);
+    node.append("0.log", text(0..9000));
+    let first = node.run().len();
+    assert!(first < 6000, "{first}");
+    node.append("1.log", at(2, "new"));
+    assert_eq!(node.run(), ["stdout:new"], "not behind the backlog");
+    node.wait(2);
+    assert!(!node.run().is_empty());
+}
+
+#[test]
+fn a_heavy_namespace_has_larger_turns() {
+    let sharing = Sharing { weights: vec![(globs("heavy"), 3)], ..Sharing::default() };
+    let mut node = node(sharing);
+    for directory in ["heavy_pod_uid-1/app", "light_pod_uid-2/app"] {
+        let path = node.dir.path().join(directory);
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("0.log"), text(0..20_000)).unwrap();
+    }
+    node.look();
+    node.tailer.read(&mut node.lanes, &mut node.positions, node.now, 1_000);
+    let read = |node: &Node, name: &str| {
+        let log = node.tailer.logs.iter().find(|log| log.names.log.contains(name)).unwrap();
+        log.sightings().map(|sighting| sighting.size).sum::<u64>() - u64::try_from(log.to_read()).unwrap()
+    };
+    let (heavy, light) = (read(&node, "heavy"), read(&node, "light"));
+    assert!((2 * light..=4 * light).contains(&heavy), "{heavy} and {light}");
+}
+
+#[test]
+fn what_is_deleted_is_read_first() {
+    let mut node = node(Sharing::default());
+    node.append("0.log", at(1, "deleted"));
+    let other = node.dir.path().join("ns_pod-2_uid-2/app/0.log");
+    fs::create_dir_all(other.parent().unwrap()).unwrap();
+    fs::write(&other, at(1, "exists")).unwrap();
+    node.look();
+    node.remove("0.log");
+    node.look();
+    node.read();
+    assert_eq!(node.deliver(), ["stdout:deleted", "stdout:exists"]);
+}
