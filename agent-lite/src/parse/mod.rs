@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! cri, docker   a runtime's line to a Piece: time, stream, whether more follows, content
+//! message       an application's content to time, message and fields, where a parser was chosen for it
 //! ```
 
 use sluice_wire::{Stream, time};
 
 pub mod cri;
 pub mod docker;
+pub mod message;
 mod unescape;
 
 /// One physical line of a runtime's file, taken apart.
