@@ -60,7 +60,7 @@ fn rooms_of_the_agent_find_each_other_only_in_the_pipeline() {
         ("discover", &[]),
         ("metrics", &[]),
         ("parse", &[]),
-        ("record", &[]),
+        ("record", &["parse"]),
         ("ring.rs", &["block"]),
         ("ship", &["block", "checkpoint", "metrics", "ring"]),
         ("tail", &["block", "discover", "parse", "record"]),

@@ -236,14 +236,15 @@ impl Lanes {
         if line.content.len() > LARGE_CONTENT {
             self.cut(id);
         }
+        let time = line.record_time();
         let lane = &mut self.lanes[id.0];
         let open = &mut lane.open;
         if open.since.is_none() {
             self.blocks += 1;
             open.id = self.blocks;
             open.since = Some(now);
-            open.first_time = line.time;
-            open.last_time = line.time;
+            open.first_time = time;
+            open.last_time = time;
             if open.raw.capacity() == 0 {
                 open.raw = self.spare.pop().unwrap_or_default();
             }
@@ -254,8 +255,8 @@ impl Lanes {
         let longest = if records == 1 { added.len() - 1 } else { longest_line(added) };
         open.longest = open.longest.max(longest);
         open.records += records;
-        open.first_time = open.first_time.min(line.time);
-        open.last_time = open.last_time.max(line.time);
+        open.first_time = open.first_time.min(time);
+        open.last_time = open.last_time.max(time);
         self.open_bytes += added.len();
         records
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::parse::message::{Parsed, Parser, TimeContext};
 use proptest::prelude::*;
 use sluice_wire::payload::{Checker, Depth};
 
@@ -23,6 +24,7 @@ fn line(content: &[u8]) -> Line<'_> {
         content,
         common: b",\"cluster\":\"c\"",
         part: None,
+        parsed: None,
     }
 }
 
@@ -69,6 +71,33 @@ fn a_block_is_cut_at_its_size_and_covers_what_it_holds() {
         covered = block.header.positions[0].end;
     }
     assert_eq!(covered, source.offset);
+}
+
+#[test]
+fn a_block_of_parsed_times_says_those_of_its_records() {
+    let (mut lanes, now) = (Lanes::new(settings()), Instant::now());
+    let lane = lanes.lane(Category::Host, &"unit".into());
+    let own = sluice_wire::time::parse(TIME).unwrap();
+    let context = TimeContext { now: own, zone: jiff::tz::TimeZone::UTC };
+    let mut parsed = Parsed::default();
+    // Earlier, too far ahead, later.
+    for time in ["2025-10-26T10:00:00Z", "2025-10-27T10:15:30Z", "2025-10-26T10:20:00Z"] {
+        let content = format!("time={time} msg=m");
+        assert!(Parser::Logfmt.parse(&content, &context, &mut parsed));
+        lanes.push(lane, &Line { parsed: Some(&parsed), ..line(content.as_bytes()) }, now);
+    }
+    lanes.cut_all();
+    let block = lanes.queue(lane)[0].clone();
+    let text = |nanos| {
+        let mut text = Vec::new();
+        sluice_wire::time::write(nanos, &mut text);
+        String::from_utf8(text).unwrap()
+    };
+    let header = &block.header;
+    assert_eq!(text(header.first_time), "2025-10-26T10:00:00.000000000Z");
+    assert_eq!(text(header.last_time), "2025-10-26T10:20:00.000000000Z");
+    // The gateway looks whether that is so.
+    assert_eq!(lines_of(&block).len(), 3);
 }
 
 #[test]

@@ -8,20 +8,7 @@
 use memchr::{memchr, memmem};
 use sluice_wire::{Stream, time};
 
-/// One physical line, taken apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece<'a> {
-    /// The runtime's time as it stands in the file.
-    pub time_text: &'a [u8],
-    /// The same in nanoseconds since the epoch.
-    pub time: i64,
-    /// Stdout or stderr.
-    pub stream: Stream,
-    /// More of this logical line follows in the next piece of the stream.
-    pub partial: bool,
-    /// What the application wrote.
-    pub content: &'a [u8],
-}
+pub use super::Piece;
 
 /// Takes a line (without its newline) apart. `None`: torn.
 pub fn parse<'a>(line: &'a [u8], times: &mut time::Parser) -> Option<Piece<'a>> {
@@ -51,7 +38,8 @@ pub fn parse<'a>(line: &'a [u8], times: &mut time::Parser) -> Option<Piece<'a>> 
 }
 
 /// Looks for a whole line inside a torn one: after a short write the runtime goes on with the next
-/// line's header in the middle of the line. Gives the offset of the header and the piece.
+/// line's header in the middle of the line, and a node that crashed leaves NULs before it. Gives the offset
+/// of the header (of it [`leading_nuls`](super::leading_nuls) are NULs) and the piece.
 pub fn resynchronise<'a>(torn: &'a [u8], times: &mut time::Parser) -> Option<(usize, Piece<'a>)> {
     let mut headers: Vec<usize> =
         [&b" stdout "[..], b" stderr "].iter().flat_map(|word| memmem::find_iter(torn, word)).collect();
@@ -113,6 +101,22 @@ mod tests {
         let (at, found) = resynchronise(torn, &mut times).unwrap();
         assert_eq!((at, found.content), (35, &b"+ true"[..]));
         assert_eq!(resynchronise(b"no header stdout F in here", &mut times), None);
+    }
+
+    #[test]
+    fn nuls_before_a_line_are_stepped_over_and_told() {
+        let mut times = time::Parser::default();
+        for nuls in [1, 19, 20, 21, 35, 36, 4096, 100_000] {
+            for time in ["2025-10-26T10:15:30Z", "2025-10-26T10:15:30.123456789+02:00"] {
+                let mut line = vec![0; nuls];
+                line.extend_from_slice(format!("{time} stderr F after the crash").as_bytes());
+                assert_eq!(parse(&line, &mut times), None);
+                let (at, found) = resynchronise(&line, &mut times).unwrap();
+                assert_eq!((at, found.time_text), (nuls, time.as_bytes()));
+                assert_eq!((at, found.content), (super::super::leading_nuls(&line), &b"after the crash"[..]));
+            }
+        }
+        assert_eq!(resynchronise(&[0; 1000], &mut times), None);
     }
 
     proptest! {

@@ -32,6 +32,7 @@ fn leave_in_ring(dir: &Path, whole: usize, pieces: usize) {
                 content: content.as_bytes(),
                 common: b"",
                 part: None,
+                parsed: None,
             };
             lanes.push(lane, &line, Instant::now());
         }

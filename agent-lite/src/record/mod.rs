@@ -5,14 +5,22 @@
 //!  └ of the line ───────┘  └ common: rendered once for each source and stream ─┘  └ spliced in ─┘
 //! ```
 //!
-//! A JSON message's members are copied as they stand, never built into a tree.
+//! A JSON message's members are copied as they stand, never built into a tree; where a parser took the
+//! message apart, its time, message and fields take their places.
 
 use sluice_wire::{limits, record, time};
 
+use crate::parse::message::Parsed;
 use members::Members;
 
 pub mod escape;
+mod fields;
 mod members;
+
+/// How far a parsed time may lie before the line's own, and after it, to be the record's: 30 days and an
+/// hour. What is outside is a wrong clock or zone, or another time altogether.
+const OLDEST: i64 = 30 * 86_400 * time::SECOND;
+const NEWEST: i64 = 3_600 * time::SECOND;
 
 /// Renders records; keeps its scratch space from one to the next.
 #[derive(Debug, Default)]
@@ -34,6 +42,32 @@ pub struct Line<'a> {
     pub common: &'a [u8],
     /// `Some(n)`: this is the nth part (from 1) of a line too long for one record.
     pub part: Option<u32>,
+    /// What a parser made of `content` (of its text, U+FFFD for what is not UTF-8). Not of a part.
+    pub parsed: Option<&'a Parsed>,
+}
+
+impl<'a> Line<'a> {
+    /// The `_time` of the line's records, in nanoseconds since the epoch: the parsed one if it is near
+    /// enough to the line's own.
+    #[must_use]
+    pub fn record_time(&self) -> i64 {
+        self.parsed_time().unwrap_or(self.time)
+    }
+
+    fn parsed(&self) -> Option<&'a Parsed> {
+        if self.part.is_none() { self.parsed } else { None }
+    }
+
+    fn parsed_time(&self) -> Option<i64> {
+        let time = self.parsed()?.time()?;
+        let near = self.time.saturating_sub(OLDEST)..=self.time.saturating_add(NEWEST);
+        near.contains(&time).then_some(time)
+    }
+
+    /// The parsed time if it is not the record's.
+    fn far_time(&self) -> Option<i64> {
+        if self.parsed_time().is_none() { self.parsed()?.time() } else { None }
+    }
 }
 
 impl Encoder {
@@ -45,8 +79,16 @@ impl Encoder {
             Err(_) => String::from_utf8_lossy(line.content),
         };
         let start = out.len();
-        if line.part.is_none() && self.members.scan(&text) {
+        let merged = if let Some(parsed) = line.parsed() {
+            write_parsed(line, parsed, &text, out);
+            true
+        } else if line.part.is_none() && self.members.scan(&text) {
             self.write_merged(line, &text, out);
+            true
+        } else {
+            false
+        };
+        if merged {
             if out.len() - start <= limits::LINE + 1 {
                 return 1;
             }
@@ -75,12 +117,22 @@ impl Encoder {
 
 fn write_time(line: &Line<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(record::LINE_START);
-    if line.time_text.last() == Some(&b'Z') {
+    if let Some(parsed) = line.parsed_time() {
+        time::write(parsed, out);
+    } else if line.time_text.last() == Some(&b'Z') {
         out.extend_from_slice(line.time_text);
     } else {
         time::write(line.time, out);
     }
     out.extend_from_slice(b"\",\"_msg\":");
+}
+
+fn write_parsed(line: &Line<'_>, parsed: &Parsed, text: &str, out: &mut Vec<u8>) {
+    write_time(line, out);
+    escape::quoted(parsed.message(text).unwrap_or(text), out);
+    out.extend_from_slice(line.common);
+    fields::write(parsed, text, line.far_time(), out);
+    out.extend_from_slice(b"}\n");
 }
 
 fn write_text(line: &Line<'_>, text: &str, part: Option<u32>, out: &mut Vec<u8>) {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::parse::message::{Parser, TimeContext};
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
@@ -11,6 +12,7 @@ fn encode(content: &[u8]) -> Vec<String> {
         content,
         common: COMMON,
         part: None,
+        parsed: None,
     };
     let mut out = Vec::new();
     let records = Encoder::default().encode(&line, &mut out);
@@ -111,7 +113,14 @@ fn what_is_not_utf8_is_replaced() {
 #[test]
 fn an_offset_becomes_utc() {
     let text = b"2025-10-26T10:15:30.5+02:00";
-    let line = Line { time_text: text, time: time::parse(text).unwrap(), content: b"x", common: COMMON, part: None };
+    let line = Line {
+        time_text: text,
+        time: time::parse(text).unwrap(),
+        content: b"x",
+        common: COMMON,
+        part: None,
+        parsed: None,
+    };
     let mut out = Vec::new();
     Encoder::default().encode(&line, &mut out);
     assert!(out.starts_with(br#"{"_time":"2025-10-26T08:15:30.500000000Z","#));
@@ -141,6 +150,107 @@ fn a_text_just_under_the_limit_is_one_record() {
     assert!(!lines[0].contains("log_part"));
 }
 
+/// The record of a content that a parser took apart, without what every record has.
+fn parsed(parser: &Parser, content: &str, part: Option<u32>) -> Vec<String> {
+    let time = time::parse(b"2025-10-26T10:15:30.5Z").unwrap();
+    let mut parsed = Parsed::default();
+    assert!(parser.parse(content, &TimeContext { now: time, zone: jiff::tz::TimeZone::UTC }, &mut parsed), "{content}");
+    let time_text = b"2025-10-26T12:15:30.5+02:00";
+    let line = Line { time_text, time, content: content.as_bytes(), common: COMMON, part, parsed: Some(&parsed) };
+    let mut out = Vec::new();
+    let records = Encoder::default().encode(&line, &mut out);
+    let lines: Vec<String> = String::from_utf8(out).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), records as usize);
+    for line in &lines {
+        let record: Map<String, Value> = serde_json::from_str(line).unwrap();
+        let shown = record["_time"].as_str().unwrap();
+        let expected = Line { part, ..self::line(content, &parsed) }.record_time();
+        assert_eq!(time::parse(shown.as_bytes()), Some(expected), "{line}");
+    }
+    lines
+}
+
+fn line<'a>(content: &'a str, parsed: &'a Parsed) -> Line<'a> {
+    let time_text = b"2025-10-26T10:15:30.5Z";
+    let time = time::parse(time_text).unwrap();
+    Line { time_text, time, content: content.as_bytes(), common: COMMON, part: None, parsed: Some(parsed) }
+}
+
+fn check_parsed(content: &str, time: &str, expected: &str) {
+    let record = parsed(&Parser::Logfmt, content, None).remove(0);
+    let common = std::str::from_utf8(COMMON).unwrap();
+    assert_eq!(record.replacen(common, "", 1), format!(r#"{{"_time":"{time}",{expected}}}"#), "{content}");
+}
+
+/// The line's own time.
+const OWN: &str = "2025-10-26T10:15:30.500000000Z";
+
+#[test]
+fn what_a_parser_found_takes_its_places() {
+    check_parsed(
+        r#"msg="a \"b\"\n\u00e9\x01" level=info path="C:\\x" n=07"#,
+        OWN,
+        r#""_msg":"a \"b\"\né\u0001","level":"info","path":"C:\\x","n":"07""#,
+    );
+    check_parsed("a=1 b=\"\"", OWN, r#""_msg":"a=1 b=\"\"","a":"1","b":"""#);
+    check_parsed(r#"msg=m a\b=1"#, OWN, r#""_msg":"m","a\\b":"1""#);
+    let access = r#"192.0.2.7 - - [26/Oct/2025:10:15:30 +0000] "GET /\x22 HTTP/1.1" 200 5316"#;
+    let record: Map<String, Value> = serde_json::from_str(&parsed(&Parser::Access, access, None)[0]).unwrap();
+    assert_eq!((&record["status"], &record["bytes"]), (&Value::from(200), &Value::from(5316)));
+    assert_eq!((&record["path"], &record["_msg"]), (&Value::from("/\""), &Value::from(access)));
+}
+
+#[test]
+fn a_parsed_name_that_is_ours_is_renamed_and_of_repeated_ones_the_last_counts() {
+    check_parsed(
+        "msg=m cluster=x k8s_pod_name=y _time=z",
+        OWN,
+        r#""_msg":"m","app_cluster":"x","app_k8s_pod_name":"y","app__time":"z""#,
+    );
+    check_parsed("a=1 b=2 a=3 msg=m", OWN, r#""_msg":"m","b":"2","a":"3""#);
+    check_parsed("msg=m cluster=1 app_cluster=2", OWN, r#""_msg":"m","app_cluster":"2""#);
+    check_parsed("msg=m app_cluster=2 cluster=1", OWN, r#""_msg":"m","app_cluster":"1""#);
+    check_parsed("msg=m a=1 app_a=2", OWN, r#""_msg":"m","a":"1","app_a":"2""#);
+}
+
+#[test]
+fn a_parsed_time_near_the_lines_own_is_the_records() {
+    for near in ["2025-10-26T10:15:29Z", "2025-10-26T11:15:30.5Z", "2025-09-26T10:15:30.5Z"] {
+        let expected = format!("{}.{}00000000Z", &near[..19], if near.contains('.') { 5 } else { 0 });
+        check_parsed(&format!("time={near} msg=m"), &expected, r#""_msg":"m""#);
+    }
+    for far in ["2025-10-26T11:15:30.500000001Z", "2025-09-26T10:15:30.499999999Z", "1970-01-01T00:00:00.000000000Z"] {
+        check_parsed(&format!("time={far} msg=m a=1"), OWN, &format!(r#""_msg":"m","app_time":"{far}","a":"1""#));
+    }
+    // A field of that name is the application's, and comes later.
+    check_parsed("time=1970-01-01T00:00:00Z msg=m app_time=x", OWN, r#""_msg":"m","app_time":"x""#);
+}
+
+#[test]
+fn a_parsed_line_over_the_limit_falls_back_to_its_text_in_parts() {
+    let content = format!("time=2025-10-26T10:15:29Z big=\"{}\"", "\\u0001".repeat(30_000));
+    let lines = parsed(&Parser::Logfmt, &content, None);
+    assert!(lines.len() > 1);
+    let mut joined = String::new();
+    for (at, line) in lines.iter().enumerate() {
+        assert!(line.len() <= limits::LINE);
+        // All of a line's records have one time, which a block's header counts on.
+        assert!(line.starts_with(r#"{"_time":"2025-10-26T10:15:29.000000000Z","#));
+        let record: Map<String, Value> = serde_json::from_str(line).unwrap();
+        assert_eq!(record["log_part"], at + 1);
+        assert_eq!(record.get("big"), None);
+        joined.push_str(record["_msg"].as_str().unwrap());
+    }
+    assert_eq!(joined, content);
+}
+
+#[test]
+fn a_part_of_a_line_is_not_what_was_parsed() {
+    let record = parsed(&Parser::Logfmt, "time=2025-10-26T10:15:29Z a=1", Some(2)).remove(0);
+    assert!(record.starts_with(&format!(r#"{{"_time":"{OWN}","_msg":"time="#)), "{record}");
+    assert!(record.ends_with(r#","log_part":2}"#), "{record}");
+}
+
 fn json() -> impl Strategy<Value = String> {
     let name = prop::sample::select(vec![
         "a",
@@ -162,6 +272,31 @@ fn json() -> impl Strategy<Value = String> {
     })
 }
 
+/// Names in the text, as a store counts them.
+struct Names(Vec<String>);
+
+impl<'de> serde::Deserialize<'de> for Names {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> serde::de::Visitor<'de> for Collect {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
+                let mut names = Vec::new();
+                while let Some((name, _)) = map.next_entry::<String, serde::de::IgnoredAny>()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
 proptest! {
     #[test]
     fn any_content_gives_records_a_gateway_takes(content in prop::collection::vec(any::<u8>(), 0..600)) {
@@ -179,23 +314,6 @@ proptest! {
         let source: Map<String, Value> = serde_json::from_str(&content).unwrap();
         prop_assert_eq!(&record["cluster"], "infra");
         prop_assert_eq!(&record["_time"], "2025-10-26T10:15:30.5Z");
-        // Names in the text, as a store counts them.
-        struct Names(Vec<String>);
-        impl<'de> serde::Deserialize<'de> for Names {
-            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                struct V;
-                impl<'de> serde::de::Visitor<'de> for V {
-                    type Value = Names;
-                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("map") }
-                    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
-                        let mut names = Vec::new();
-                        while let Some((name, _)) = map.next_entry::<String, serde::de::IgnoredAny>()? { names.push(name); }
-                        Ok(Names(names))
-                    }
-                }
-                d.deserialize_map(V)
-            }
-        }
         let mut names = serde_json::from_str::<Names>(&line).unwrap().0;
         let count = names.len();
         names.sort();
@@ -205,6 +323,36 @@ proptest! {
             if !record::is_reserved(name) && !record::MESSAGE_KEYS.contains(&name.as_str()) && !name.starts_with("app_") {
                 prop_assert_eq!(record.get(name), Some(value), "{} in {}", name, line);
             }
+        }
+    }
+
+    /// Whatever a parser finds, and whatever the text was that it is told of.
+    #[test]
+    fn any_parsed_text_gives_records_a_gateway_takes(
+        pairs in prop::collection::vec((prop::sample::select(vec!["a", "b", "cluster", "app_cluster", "k8s_x", "_msg", "msg", "time", "app_time", "\\", "é"]), any::<String>()), 1..12),
+        other in any::<String>(),
+    ) {
+        let content: String = pairs.iter().map(|(name, value)| format!("{name}={} ", serde_json::to_string(value).unwrap())).collect();
+        let context = TimeContext { now: 0, zone: jiff::tz::TimeZone::UTC };
+        let mut parsed = Parsed::default();
+        prop_assume!(Parser::Logfmt.parse(&content, &context, &mut parsed));
+        for text in [&content, &other] {
+            let mut out = Vec::new();
+            Encoder::default().encode(&line(text, &parsed), &mut out);
+            let record: Names = serde_json::from_slice(&out).unwrap();
+            let mut names = record.0.clone();
+            names.sort();
+            names.dedup();
+            prop_assert_eq!(names.len(), record.0.len(), "{:?}", record.0);
+            let ours = ["_time", "_msg", "cluster", "k8s_namespace_name", "stream"];
+            prop_assert!(names.iter().all(|name| !record::is_reserved(name) || ours.contains(&name.as_str())));
+        }
+        let mut out = Vec::new();
+        Encoder::default().encode(&line(&content, &parsed), &mut out);
+        let record: Map<String, Value> = serde_json::from_slice(&out).unwrap();
+        for name in ["a", "b", "é"] {
+            let last = pairs.iter().rev().find(|(field, _)| *field == name).map(|(_, value)| value.as_str());
+            prop_assert_eq!(record.get(name).map(|value| value.as_str().unwrap()), last);
         }
     }
 }

@@ -28,8 +28,14 @@ fn blocks(count: u64) -> Vec<Queued> {
     let (mut lanes, lane) = lanes();
     for n in 1..=count {
         let content = format!("line {n}");
-        let line =
-            Line { time_text: b"2025-10-26T10:15:30Z", time: 0, content: content.as_bytes(), common: b"", part: None };
+        let line = Line {
+            time_text: b"2025-10-26T10:15:30Z",
+            time: 0,
+            content: content.as_bytes(),
+            common: b"",
+            part: None,
+            parsed: None,
+        };
         lanes.push(lane, &line, Instant::now());
         lanes.cut_if_full(lane);
     }

@@ -275,6 +275,7 @@ impl Log {
             content: piece.content,
             common: &self.common[stream as usize],
             part: None,
+            parsed: None,
         };
         reading.output.lanes.push(self.lane, &record, reading.output.now);
         let file = &mut self.files[at];

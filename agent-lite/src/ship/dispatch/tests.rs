@@ -143,6 +143,7 @@ impl Agent {
                 content: content.as_bytes(),
                 common: b"",
                 part: None,
+                parsed: None,
             };
             self.end += 10;
             self.lanes.push(id, &line, Instant::now());

@@ -115,6 +115,7 @@ impl Log {
             content: &partial.content[..length],
             common: &self.common[stream as usize],
             part,
+            parsed: None,
         };
         partial.parts += output.lanes.push(self.lane, &record, output.now);
         partial.content.drain(..length);

@@ -1,0 +1,49 @@
+//! The fields that a parser found: named apart from ours, each name once.
+
+use sluice_wire::{record, time};
+
+use super::escape;
+use crate::parse::message::{Parsed, Value};
+
+/// The name of a parsed time that is not the record's.
+const FAR_TIME: &str = "app_time";
+
+/// Appends `,"app_time":"…"` where `far_time` is there, and `,"name":value` for each field.
+pub(super) fn write(parsed: &Parsed, text: &str, far_time: Option<i64>, out: &mut Vec<u8>) {
+    if let Some(far_time) = far_time
+        && !parsed.fields(text).any(|(name, _)| is_same(name, FAR_TIME))
+    {
+        push_name(FAR_TIME, out);
+        out.push(b'"');
+        time::write(far_time, out);
+        out.push(b'"');
+    }
+    let mut fields = parsed.fields(text);
+    // Few enough that comparing each with each is faster than a table.
+    while let Some((name, value)) = fields.next() {
+        if fields.clone().any(|(later, _)| is_same(name, later)) {
+            continue;
+        }
+        push_name(name, out);
+        match value {
+            Value::Text(value) => escape::quoted(value, out),
+            Value::Number(value) => out.extend_from_slice(value.as_bytes()),
+        }
+    }
+}
+
+fn push_name(name: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    if record::is_reserved(name) {
+        out.extend_from_slice(record::RENAMED.as_bytes());
+    }
+    escape::unquoted(name, out);
+    out.extend_from_slice(b"\":");
+}
+
+/// Whether two names are one in the record: `cluster` becomes `app_cluster`.
+fn is_same(one: &str, other: &str) -> bool {
+    let becomes =
+        |name: &str, renamed: &str| renamed.strip_prefix(record::RENAMED) == Some(name) && record::is_reserved(name);
+    one == other || becomes(one, other) || becomes(other, one)
+}
