@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::Uri;
 use sluice_settings::{Environment, FileError, Map, Node};
 
+use crate::redact::{self, Redactor};
 use crate::ship::{Endpoint, TlsFiles};
 
 /// Everything the agent is told.
@@ -27,6 +28,8 @@ pub struct Config {
     pub host: Vec<HostFile>,
     /// What to read of files that exist when the agent first runs on a node.
     pub first_start: FirstStart,
+    /// What does not leave the node; `None`: everything does.
+    pub redact: Option<redact::Config>,
     /// Where logs go.
     pub gateways: Vec<Arc<Endpoint>>,
     /// Connections to gateways.
@@ -98,6 +101,8 @@ impl Config {
             let pods = pods(&map.optional("pods"));
             let host: Vec<_> = map.optional("host").list().map(|file| host_file(&file)).collect();
             let first_start = first_start(map);
+            let redact = map.optional("redact");
+            let redact = if redact.is_present() { redact::Config::read(&redact, env).map(Some) } else { Some(None) };
             let gateway = map.required("gateway").map(gateway);
             let admin = map.optional("admin").read("an address like 0.0.0.0:2020", |text| text.parse().ok());
             let block_bytes = map.optional("block_bytes").bytes(4 * KIB..=768 * KIB);
@@ -120,6 +125,7 @@ impl Config {
                 pods: pods?,
                 host: host.into_iter().collect::<Option<_>>()?,
                 first_start: first_start?,
+                redact: redact?,
                 gateways,
                 connections,
                 in_doubt_max,
@@ -135,6 +141,41 @@ impl Config {
                 drain: drain.unwrap_or(Duration::from_secs(5)),
             })
         })
+    }
+}
+
+/// Why nothing can be redacted.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// The key's file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// What it says is no key.
+    #[error("{}: {source}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: redact::KeyError,
+    },
+}
+
+impl Config {
+    /// What redacts, with its key; `None` where nothing is to be redacted.
+    ///
+    /// # Errors
+    /// The file that holds the key cannot be read, or holds none.
+    pub fn redactor(&self) -> Result<Option<Redactor>, KeyFileError> {
+        let Some(config) = &self.redact else { return Ok(None) };
+        let key = match config.key_file() {
+            None => config.key(),
+            Some(path) => {
+                let text = sluice_settings::read_file(path)?;
+                let key = redact::Key::new(&text);
+                Some(key.map_err(|source| KeyFileError::Key { path: path.to_owned(), source })?)
+            }
+        };
+        Ok(Some(Redactor::new(config, key)))
     }
 }
 
