@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr2;
+use memchr::{memchr2, memmem};
 
 /// A text that starts like an object or an array, and is one.
 pub(super) fn is_json(text: &str) -> bool {
@@ -11,6 +11,16 @@ pub(super) fn is_json(text: &str) -> bool {
     let is_like = text.starts_with('{') && text.ends_with('}') || text.starts_with('[') && text.ends_with(']');
     // Read to its end without a tree, and without recursion.
     is_like && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+/// Whether a character is written as `\u` that a built-in rule looks for: printable ASCII, but for `&`, `<` and
+/// `>`, which some writers always escape and no secret has. (The simple escapes are of none either.)
+pub(super) fn escapes_what_secrets_have(bytes: &[u8]) -> bool {
+    memmem::find_iter(bytes, b"\\u").any(|at| {
+        let code = bytes.get(at + 2..at + 6).and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = code.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        matches!(code, Some(0x20..0x7f)) && !matches!(code, Some(0x26 | 0x3c | 0x3e))
+    })
 }
 
 /// A string or a number.

@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use globset::GlobSet;
-use memchr::{memchr, memmem};
+use memchr::memchr;
 use regex::Regex;
 
 pub use builtin::BuiltIn;
@@ -199,12 +199,12 @@ impl Redactor {
     }
 
     /// Whether a JSON text can have what the prefilter does not see: behind an escape, or at the beginning or
-    /// end of a value. Built-in rules look for what only `\u` can hide.
+    /// end of a value.
     fn may_hide(&self, text: &str, wanted: u64) -> bool {
         let bytes = text.as_bytes();
         wanted & self.anchored != 0
             || wanted & self.patterns != 0 && memchr(b'\\', bytes).is_some()
-            || wanted != 0 && memmem::find(bytes, b"\\u").is_some()
+            || wanted != 0 && json::escapes_what_secrets_have(bytes)
     }
 
     /// Appends the JSON text to `out` if anything in it is replaced.
@@ -244,7 +244,12 @@ impl Redactor {
         if is_like_json && depth < MAX_NESTING && json::is_json(content) {
             return self.json(content, wanted, depth + 1, out);
         }
-        self.text(content, key, wanted, out)
+        // A name can tell of a secret that says nothing itself.
+        let hits = match key {
+            Some(key) if builtin::names_a_secret(key) => wanted,
+            _ => self.prefilter.hits(&self.rules, content, wanted),
+        };
+        if hits == 0 { Found::Nothing } else { self.text(content, key, hits, out) }
     }
 
     /// Appends the text to `out` if anything in it is replaced.

@@ -472,6 +472,19 @@ fn escaped(text: &str, choose: &[bool]) -> String {
     out
 }
 
+#[test]
+fn only_escapes_that_can_hide_a_secret_are_looked_behind() {
+    for (text, expected) in [
+        (r#"{"a":"\u003cb\u003E \u0026 \u00e9 \ud83d\ude00 \u001b[0m \n"}"#, false),
+        (r#"{"a":"\u0040"}"#, true),
+        (r#"{"a":"\\u0040"}"#, true),
+        (r#"{"a":"\u00e9\u0061"}"#, true),
+        (r#"{"a":"\u"#, false),
+    ] {
+        assert_eq!(json::escapes_what_secrets_have(text.as_bytes()), expected, "{text}");
+    }
+}
+
 fn same_structure(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
