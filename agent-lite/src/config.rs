@@ -331,6 +331,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_redacted_is_read_and_its_key_is_asked_for_at_the_end() {
+        let config = |redact: &str| for_tests(&format!("redact: {redact}"));
+        assert!(for_tests("").redactor().unwrap().is_none());
+        assert!(config("{rules: [email]}").redactor().unwrap().is_some());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let hashing =
+            config(&format!("{{rules: [{{name: email, action: hash}}], hash_key_file: '{}'}}", file.path().display()));
+        assert!(hashing.redactor().unwrap_err().to_string().contains("less than 16 bytes"));
+        std::fs::write(file.path(), "0123456789abcdef\n").unwrap();
+        let mut redactor = hashing.redactor().unwrap().unwrap();
+        let scope = redactor.scope("shop");
+        assert!(
+            matches!(redactor.apply("a@b.com", scope), redact::Outcome::Changed(text) if text.starts_with("[email:"))
+        );
+        drop(file);
+        assert!(hashing.redactor().is_err());
+        let faults =
+            read("cluster: c\nenvironment: e\ngateway: {urls: ['http://127.0.0.1:9']}\nredact: {rules: [emial]}");
+        assert!(faults.unwrap_err().to_string().starts_with("redact.rules[0] (line 4)"));
+    }
+
+    #[test]
     fn secrets_do_not_travel_in_clear() {
         let config = |url: &str| {
             read(&format!("cluster: c\nenvironment: e\ngateway: {{urls: ['{url}'], token_file: /t, ca_file: /ca}}"))

@@ -149,7 +149,7 @@ fn is_issued(prefix: u32, length: usize) -> bool {
 fn passes_luhn(digits: impl DoubleEndedIterator<Item = u32>) -> bool {
     let doubled = |digit: u32| if digit > 4 { digit * 2 - 9 } else { digit * 2 };
     let sum: u32 = digits.rev().enumerate().map(|(at, digit)| if at % 2 == 1 { doubled(digit) } else { digit }).sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 pub(super) fn ibans(bytes: &[u8], each: &mut dyn FnMut(Range<usize>)) {
