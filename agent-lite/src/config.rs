@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::Uri;
 use sluice_settings::{Environment, FileError, Map, Node};
 
+use crate::redact::{self, Redactor};
 use crate::ship::{Endpoint, TlsFiles};
 use crate::tail::{Deleted, Sharing};
 
@@ -30,6 +31,8 @@ pub struct Config {
     pub host: Vec<HostFile>,
     /// What to read of files that exist when the agent first runs on a node.
     pub first_start: FirstStart,
+    /// What does not leave the node; `None`: everything does.
+    pub redact: Option<redact::Config>,
     /// Where logs go.
     pub gateways: Vec<Arc<Endpoint>>,
     /// Connections to gateways.
@@ -105,6 +108,8 @@ impl Config {
             let pods = pods(&map.optional("pods"));
             let host: Vec<_> = map.optional("host").list().map(|file| host_file(&file)).collect();
             let first_start = first_start(map);
+            let redact = map.optional("redact");
+            let redact = if redact.is_present() { redact::Config::read(&redact, env).map(Some) } else { Some(None) };
             let gateway = map.required("gateway").map(gateway);
             let admin = map.optional("admin").read("an address like 0.0.0.0:2020", |text| text.parse().ok());
             let block_bytes = map.optional("block_bytes").bytes(4 * KIB..=768 * KIB);
@@ -130,6 +135,7 @@ impl Config {
                 pods: pods?,
                 host: host.into_iter().collect::<Option<_>>()?,
                 first_start: first_start?,
+                redact: redact?,
                 gateways,
                 connections,
                 in_doubt_max,
@@ -147,6 +153,41 @@ impl Config {
                 deleted: Deleted { files: deleted_files.unwrap_or(512), bytes: deleted_bytes.unwrap_or(1024 * MIB) },
             })
         })
+    }
+}
+
+/// Why nothing can be redacted.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// The key's file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// What it says is no key.
+    #[error("{}: {source}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: redact::KeyError,
+    },
+}
+
+impl Config {
+    /// What redacts, with its key; `None` where nothing is to be redacted.
+    ///
+    /// # Errors
+    /// The file that holds the key cannot be read, or holds none.
+    pub fn redactor(&self) -> Result<Option<Redactor>, KeyFileError> {
+        let Some(config) = &self.redact else { return Ok(None) };
+        let key = match config.key_file() {
+            None => config.key(),
+            Some(path) => {
+                let text = sluice_settings::read_file(path)?;
+                let key = redact::Key::new(&text);
+                Some(key.map_err(|source| KeyFileError::Key { path: path.to_owned(), source })?)
+            }
+        };
+        Ok(Some(Redactor::new(config, key)))
     }
 }
 
@@ -299,6 +340,28 @@ mod tests {
         {
             assert!(faults.contains(expected), "{expected} in {faults}");
         }
+    }
+
+    #[test]
+    fn what_is_redacted_is_read_and_its_key_is_asked_for_at_the_end() {
+        let config = |redact: &str| for_tests(&format!("redact: {redact}"));
+        assert!(for_tests("").redactor().unwrap().is_none());
+        assert!(config("{rules: [email]}").redactor().unwrap().is_some());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let hashing =
+            config(&format!("{{rules: [{{name: email, action: hash}}], hash_key_file: '{}'}}", file.path().display()));
+        assert!(hashing.redactor().unwrap_err().to_string().contains("less than 16 bytes"));
+        std::fs::write(file.path(), "0123456789abcdef\n").unwrap();
+        let mut redactor = hashing.redactor().unwrap().unwrap();
+        let scope = redactor.scope("shop");
+        assert!(
+            matches!(redactor.apply("a@b.com", scope), redact::Outcome::Changed(text) if text.starts_with("[email:"))
+        );
+        drop(file);
+        assert!(hashing.redactor().is_err());
+        let faults =
+            read("cluster: c\nenvironment: e\ngateway: {urls: ['http://127.0.0.1:9']}\nredact: {rules: [emial]}");
+        assert!(faults.unwrap_err().to_string().starts_with("redact.rules[0] (line 4)"));
     }
 
     #[test]

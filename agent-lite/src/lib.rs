@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod parse;
 pub mod pipeline;
 pub mod record;
+pub mod redact;
 pub mod ring;
 pub mod ship;
 pub mod tail;

@@ -53,6 +53,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 pub use fault::{Fault, Faults};
+pub use nearest::nearest;
 pub use node::{Map, Node};
 
 /// Bytes of a file, and of all its values after substitution.

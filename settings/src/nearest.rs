@@ -1,7 +1,8 @@
-//! The key that was probably meant.
+//! The word that was probably meant.
 
 /// The one of `known` that is fewest edits from `word`, where that is near enough to be a slip.
-pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = |key: &&&str| {
         let edits = distance(word, key);
         (edits <= 1 + key.len() / 4).then_some(edits)

@@ -45,6 +45,12 @@ impl<'t> Node<'t> {
         self.value.is_some()
     }
 
+    /// Whether one text is written there, neither a list nor a map.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        matches!(self.value.map(|value| &value.kind), Some(Kind::Text { .. }))
+    }
+
     /// Notes that what is written there is wrong; the message says what is expected, and the fix.
     pub fn fault(&self, message: impl Into<String>) {
         self.faults.borrow_mut().push(Fault::new(&self.path, self.line, message));

@@ -10,6 +10,7 @@ use sluice_wire::{Stream, time};
 pub mod cri;
 pub mod docker;
 pub mod message;
+pub mod multiline;
 mod unescape;
 
 /// One physical line of a runtime's file, taken apart.
