@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::Uri;
 use sluice_settings::{Environment, FileError, Map, Node};
 
+use crate::enrich;
 use crate::ship::{Endpoint, TlsFiles};
 
 /// Everything the agent is told.
@@ -33,6 +34,8 @@ pub struct Config {
     pub connections: usize,
     /// How long a block in doubt waits for the journal that may hold it.
     pub in_doubt_max: Duration,
+    /// What is asked of Kubernetes, and what records say of it.
+    pub kubernetes: enrich::Settings,
     /// Where health and metrics are served; `None`: nowhere.
     pub admin: Option<SocketAddr>,
     /// Raw bytes of a block.
@@ -98,6 +101,7 @@ impl Config {
             let pods = pods(&map.optional("pods"));
             let host: Vec<_> = map.optional("host").list().map(|file| host_file(&file)).collect();
             let first_start = first_start(map);
+            let kubernetes = enrich::config::read(&map.optional("kubernetes"), node_name.as_deref(), env);
             let gateway = map.required("gateway").map(gateway);
             let admin = map.optional("admin").read("an address like 0.0.0.0:2020", |text| text.parse().ok());
             let block_bytes = map.optional("block_bytes").bytes(4 * KIB..=768 * KIB);
@@ -120,6 +124,7 @@ impl Config {
                 pods: pods?,
                 host: host.into_iter().collect::<Option<_>>()?,
                 first_start: first_start?,
+                kubernetes: kubernetes?,
                 gateways,
                 connections,
                 in_doubt_max,

@@ -8,10 +8,12 @@
 //! ```
 
 pub mod admin;
+mod backoff;
 pub mod block;
 pub mod checkpoint;
 pub mod config;
 pub mod discover;
+pub mod enrich;
 pub mod metrics;
 pub mod parse;
 pub mod pipeline;

@@ -55,13 +55,15 @@ fn rooms_of_the_agent_find_each_other_only_in_the_pipeline() {
         ("admin.rs", &["metrics"][..]),
         ("block", &["record"]),
         ("checkpoint.rs", &["tail"]),
-        ("config.rs", &["ship"]),
+        ("backoff.rs", &[]),
+        ("config.rs", &["enrich", "ship"]),
         ("discover", &[]),
+        ("enrich", &["backoff", "metrics", "record"]),
         ("metrics.rs", &[]),
         ("parse", &[]),
         ("record", &[]),
         ("ring.rs", &["block"]),
-        ("ship", &["block", "checkpoint", "metrics", "ring"]),
+        ("ship", &["backoff", "block", "checkpoint", "metrics", "ring"]),
         ("tail", &["block", "discover", "parse", "record"]),
     ]);
     let src = root().join("agent-lite/src");
