@@ -56,9 +56,10 @@ impl Report {
         // The API takes 128 characters.
         let node: String = node.chars().take(128).collect();
         let mut text = Vec::new();
-        // Microseconds: what the API's `MicroTime` has.
-        time::write(now / 1_000 * 1_000, &mut text);
-        let at = String::from_utf8_lossy(&text);
+        time::write(now, &mut text);
+        // The API's `MicroTime` takes six digits, no more and no fewer.
+        text.truncate("2006-01-02T15:04:05.000000".len());
+        let at = format!("{}Z", String::from_utf8_lossy(&text));
         let regarding = json!({"apiVersion": "v1", "kind": "Pod", "namespace": self.namespace, "name": self.pod,
             "uid": self.uid});
         json!({
