@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use metadata_server::{Api, Server};
 use serde_json::{Value, json};
+use sluice_agent::enrich::config::Kubelet;
 use sluice_agent::enrich::{self, Allowed, Fields, Lookup, Pods, Settings, Source};
 use sluice_agent::metrics::{KubernetesMetrics, Metrics};
 use tokio::task::JoinHandle;
@@ -28,9 +29,12 @@ struct Room {
 
 impl Room {
     fn start(server: &Server, settings: Settings) -> Self {
+        Self::start_with(&Settings { source: Source::Watch, kubeconfig: Some(server.agent_kubeconfig()), ..settings })
+    }
+
+    fn start_with(settings: &Settings) -> Self {
         let metrics = Metrics::new().unwrap().kubernetes;
-        let settings = Settings { source: Source::Watch, kubeconfig: Some(server.agent_kubeconfig()), ..settings };
-        let (pods, run) = enrich::start(&settings, "node-a", &metrics);
+        let (pods, run) = enrich::start(settings, "node-a", &metrics);
         Self { pods, metrics, task: tokio::spawn(run) }
     }
 
@@ -272,4 +276,43 @@ async fn a_wrong_annotation_is_told_on_its_pod_once() {
     room.until_known(&third).await;
     api.patch(&path("third"), &json!({"metadata": {"labels": {"v": "2"}}})).await;
     room.until(&third, 0, |record| record["k8s_labels"]["v"] == "2").await;
+}
+
+/// On a node of its own: one at a time on a machine, and as root.
+#[tokio::test]
+async fn a_kubelet_is_polled_and_the_api_server_left_alone() {
+    let mut server = Server::start().await;
+    let (kubeconfig, kubelet_ca) = server.start_node().await;
+    let api = server.api();
+    let early = create(api, "early", &json!({"labels": {"app": "early"}})).await;
+    let base = api.pod_requests().await;
+    let polled = |ca_file| {
+        let url = "https://127.0.0.1:10250".parse().unwrap();
+        let kubelet = Kubelet { url, ca_file, server_name: Some("node-a".to_owned()) };
+        Settings { source: Source::Kubelet(kubelet), kubeconfig: Some(kubeconfig.clone()), ..labels_only() }
+    };
+    let room = Room::start_with(&polled(Some(kubelet_ca)));
+    let record = room.until_known(&early).await;
+    assert_eq!(record["k8s_labels"], json!({"app": "early"}));
+    let late = create(api, "late", &json!({"labels": {"app": "late"}})).await;
+    // The look-up itself asks for it.
+    assert_eq!(room.lookup(&late), Lookup::Unknown);
+    room.until_known(&late).await;
+    api.delete(&path("late")).await;
+    let uid = late["metadata"]["uid"].as_str().unwrap();
+    let gone = async {
+        while !matches!(room.lookup(&late), Lookup::Unknown) {
+            let syncs = room.metrics.syncs.get();
+            room.until_counted("polls", |room| room.metrics.syncs.get(), syncs + 1).await;
+            room.pods.release(uid);
+        }
+    };
+    timeout(SOON, gone).await.unwrap();
+    let asked = api.pod_requests().await - base;
+    assert_eq!((asked.lists, asked.watches_under_way), (0, 0), "{asked:?}");
+    // It is not believed on its word.
+    let deceived = Room::start_with(&polled(None));
+    deceived.until_counted("refused certificates", |room| room.errors("unreachable"), 1).await;
+    assert_eq!(deceived.lookup(&early), Lookup::Unavailable);
+    assert_eq!(deceived.metrics.syncs.get(), 0);
 }

@@ -28,6 +28,7 @@ pub(crate) struct Server {
     scripts: Scripts,
     line: Line,
     api: Api,
+    has_node: bool,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -60,10 +61,10 @@ impl Server {
     pub(crate) async fn start() -> Self {
         let turn = TURN.lock().await;
         let scripts = Scripts { run: Arc::new(TempDir::new().unwrap()), port: free_port(), etcd: free_port() };
-        scripts.call(&["up"]).await;
+        scripts.call("api.sh", &["up"]).await;
         let line = Line::to(scripts.port).await;
         let api = Api::new(&scripts);
-        let server = Self { scripts, line, api, _turn: turn };
+        let server = Self { scripts, line, api, has_node: false, _turn: turn };
         server.make_account().await;
         server
     }
@@ -88,7 +89,35 @@ impl Server {
 
     /// The API server ends and is started again on the same etcd.
     pub(crate) async fn restart(&self) {
-        self.scripts.call(&["restart"]).await;
+        self.scripts.call("api.sh", &["restart"]).await;
+    }
+
+    /// A node: the kubelet `node-a`, and a kubeconfig that it knows by a certificate. What to call its
+    /// certificate's signer is the second.
+    pub(crate) async fn start_node(&mut self) -> (PathBuf, PathBuf) {
+        self.has_node = true;
+        self.scripts.call("node.sh", &["up"]).await;
+        let run = self.scripts.run.path();
+        let pki = run.join("pki");
+        let key =
+            "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout agent.key -subj /CN=agent";
+        let sign = "openssl x509 -req -CA ca.crt -CAkey ca.key -days 1 -out agent.crt";
+        let made = Command::new("sh").args(["-ec", &format!("{key} | {sign}")]).current_dir(&pki).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let user = json!({"client-certificate": pki.join("agent.crt"), "client-key": pki.join("agent.key")});
+        let path = run.join("kubelet.kubeconfig");
+        std::fs::write(&path, self.kubeconfig(&user)).unwrap();
+        (path, run.join("kubelet/pki/kubelet.crt"))
+    }
+
+    /// JSON is YAML.
+    fn kubeconfig(&self, user: &Value) -> String {
+        let ca = self.scripts.run.path().join("pki/ca.crt");
+        let server = format!("https://127.0.0.1:{}", self.line.port);
+        json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "k", "cluster": {"server": server, "certificate-authority": ca}}],
+            "users": [{"name": "u", "user": user}], "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}]})
+        .to_string()
     }
 
     async fn make_account(&self) {
@@ -105,31 +134,29 @@ impl Server {
         let token = self.api.post("/api/v1/namespaces/shop/serviceaccounts/agent/token", &json!({"spec": {}})).await;
         let run = self.scripts.run.path();
         std::fs::write(run.join("agent.token"), token["status"]["token"].as_str().unwrap()).unwrap();
-        let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "k", "cluster": {"server": format!("https://127.0.0.1:{}", self.line.port),
-                "certificate-authority": run.join("pki/ca.crt")}}],
-            "users": [{"name": "u", "user": {"tokenFile": run.join("agent.token")}}],
-            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}]});
-        // JSON is YAML.
-        std::fs::write(self.agent_kubeconfig(), config.to_string()).unwrap();
+        let user = json!({"tokenFile": run.join("agent.token")});
+        std::fs::write(self.agent_kubeconfig(), self.kubeconfig(&user)).unwrap();
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.scripts.run(&["down"]);
+        if self.has_node {
+            self.scripts.run("node.sh", &["down"]);
+        }
+        self.scripts.run("api.sh", &["down"]);
     }
 }
 
 impl Scripts {
-    async fn call(&self, arguments: &'static [&'static str]) {
+    async fn call(&self, script: &'static str, arguments: &'static [&'static str]) {
         let scripts = self.clone();
-        let ended = tokio::task::spawn_blocking(move || scripts.run(arguments)).await.unwrap();
-        assert!(ended, "api.sh {arguments:?} failed: what it said is above");
+        let ended = tokio::task::spawn_blocking(move || scripts.run(script, arguments)).await.unwrap();
+        assert!(ended, "{script} {arguments:?} failed: what it said is above");
     }
 
-    fn run(&self, arguments: &[&str]) -> bool {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("api.sh");
+    fn run(&self, script: &str, arguments: &[&str]) -> bool {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
         let mut command = Command::new(script);
         command.args(arguments).env("KUBE_RUN", self.run.path());
         command.env("KUBE_PORT", self.port.to_string()).env("ETCD_PORT", self.etcd.to_string());
