@@ -9,6 +9,7 @@ use http::Uri;
 use sluice_settings::{Environment, FileError, Map, Node};
 
 use crate::redact::{self, Redactor};
+use crate::enrich;
 use crate::ship::{Endpoint, TlsFiles};
 use crate::tail::{Deleted, Sharing};
 
@@ -39,6 +40,8 @@ pub struct Config {
     pub connections: usize,
     /// How long a block in doubt waits for the journal that may hold it.
     pub in_doubt_max: Duration,
+    /// What is asked of Kubernetes, and what records say of it.
+    pub kubernetes: enrich::Settings,
     /// Where health and metrics are served; `None`: nowhere.
     pub admin: Option<SocketAddr>,
     /// Raw bytes of a block.
@@ -110,6 +113,7 @@ impl Config {
             let first_start = first_start(map);
             let redact = map.optional("redact");
             let redact = if redact.is_present() { redact::Config::read(&redact, env).map(Some) } else { Some(None) };
+            let kubernetes = enrich::config::read(&map.optional("kubernetes"), node_name.as_deref(), env);
             let gateway = map.required("gateway").map(gateway);
             let admin = map.optional("admin").read("an address like 0.0.0.0:2020", |text| text.parse().ok());
             let block_bytes = map.optional("block_bytes").bytes(4 * KIB..=768 * KIB);
@@ -136,6 +140,7 @@ impl Config {
                 host: host.into_iter().collect::<Option<_>>()?,
                 first_start: first_start?,
                 redact: redact?,
+                kubernetes: kubernetes?,
                 gateways,
                 connections,
                 in_doubt_max,

@@ -8,11 +8,13 @@
 //! ```
 
 pub mod admin;
+mod backoff;
 pub mod block;
 pub mod books;
 pub mod checkpoint;
 pub mod config;
 pub mod discover;
+pub mod enrich;
 pub mod metrics;
 pub mod parse;
 pub mod pipeline;

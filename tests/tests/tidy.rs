@@ -56,14 +56,16 @@ fn rooms_of_the_agent_find_each_other_only_in_the_pipeline() {
         ("block", &["record"]),
         ("books.rs", &["checkpoint", "metrics", "tail"]),
         ("checkpoint.rs", &["tail"]),
-        ("config.rs", &["redact", "ship", "tail"]),
+        ("backoff.rs", &[]),
+        ("config.rs", &["enrich", "redact", "ship", "tail"]),
         ("discover", &[]),
+        ("enrich", &["backoff", "metrics", "record"]),
         ("metrics", &[]),
         ("parse", &[]),
         ("record", &["parse"]),
         ("redact", &[]),
         ("ring.rs", &["block"]),
-        ("ship", &["block", "checkpoint", "metrics", "ring"]),
+        ("ship", &["backoff", "block", "checkpoint", "metrics", "ring"]),
         ("tail", &["block", "discover", "parse", "record"]),
     ]);
     let src = root().join("agent-lite/src");

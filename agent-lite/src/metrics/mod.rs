@@ -6,6 +6,10 @@ pub use books::{BookMetrics, Volume};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use sluice_wire::{Block, Reason, Verdict};
 
+mod kubernetes;
+
+pub use kubernetes::KubernetesMetrics;
+
 /// Handles; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -78,6 +82,8 @@ pub struct Metrics {
     pub watches: IntGauge,
     /// 1 where not every directory could be watched.
     pub scan_only: IntGauge,
+    /// Asking the Kubernetes API.
+    pub kubernetes: KubernetesMetrics,
 }
 
 impl Metrics {
@@ -146,6 +152,7 @@ impl Metrics {
             paused_lanes: gauge("paused_lanes", "Lanes that a gateway holds back.")?,
             watches: gauge("inotify_watches", "Directories watched.")?,
             scan_only: gauge("scan_only", "1 where inotify cannot watch every directory.")?,
+            kubernetes: KubernetesMetrics::register(&registry)?,
             registry,
         })
     }

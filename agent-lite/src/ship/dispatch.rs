@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use sluice_wire::{BlockId, JournalId, Reason, Verdict};
 use tokio::task::JoinSet;
 
-use super::backoff::Backoff;
 use super::body::Chunks;
 use super::connection::{ConnectError, Connection, Endpoint, Reply};
 use super::dead_letters::DeadLetters;
+use crate::backoff::Backoff;
 use crate::block::{Doubt, LaneId, Lanes, Queued};
 use crate::checkpoint::{Numbers, Positions};
 use crate::metrics::Metrics;

@@ -1,6 +1,5 @@
 //! Blocks to a gateway, verdicts back.
 
-mod backoff;
 mod body;
 mod connection;
 mod dead_letters;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// How long to wait before the next try.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     most: Duration,
     tries: u32,
@@ -13,19 +13,19 @@ pub(super) struct Backoff {
 impl Backoff {
     /// Waits of up to `first`, doubled with each failure up to `most`.
     #[must_use]
-    pub(super) fn new(first: Duration, most: Duration) -> Self {
+    pub(crate) fn new(first: Duration, most: Duration) -> Self {
         Self { first, most, tries: 0 }
     }
 
     /// After a failure: how long to wait.
-    pub(super) fn failed(&mut self) -> Duration {
+    pub(crate) fn failed(&mut self) -> Duration {
         let ceiling = self.first.saturating_mul(1 << self.tries.min(16)).min(self.most);
         self.tries = self.tries.saturating_add(1);
         ceiling.mul_f64(rand::random_range(0.1..=1.0))
     }
 
     /// After a success.
-    pub(super) fn succeeded(&mut self) {
+    pub(crate) fn succeeded(&mut self) {
         self.tries = 0;
     }
 }
