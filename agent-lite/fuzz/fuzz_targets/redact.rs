@@ -49,7 +49,8 @@ fuzz_target!(|text: &str| {
 fn is_like(before: &Value, after: &Value) -> bool {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
-            before.len() == after.len() && before.iter().all(|(name, value)| after.get(name).is_some_and(|after| is_like(value, after)))
+            before.len() == after.len()
+                && before.iter().all(|(name, value)| after.get(name).is_some_and(|after| is_like(value, after)))
         }
         (Value::Array(before), Value::Array(after)) => {
             before.len() == after.len() && before.iter().zip(after).all(|(before, after)| is_like(before, after))
