@@ -44,7 +44,6 @@ impl Runtime {
     pub fn of_line(line: &[u8]) -> Option<Self> {
         let times = &mut time::Parser::default();
         let scratch = &mut Vec::new();
-        let line = &line[leading_nuls(line)..];
         // Each can hold the other in its content, so that whole lines are asked for first.
         if docker::parse(line, scratch, times).is_some() {
             return Some(Self::Docker);
