@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::Uri;
 use sluice_settings::{Environment, FileError, Map, Node};
 
-use crate::redact::{self, Redactor};
 use crate::enrich;
+use crate::redact::{self, Redactor};
 use crate::ship::{Endpoint, TlsFiles};
 use crate::tail::{Deleted, Sharing};
 

@@ -15,6 +15,8 @@ pub struct Counts {
     pub too_old: u64,
     /// Lines longer than a record, sent in parts.
     pub long: u64,
+    /// Logs that went on without what is to be known of their pods.
+    pub undescribed: u64,
     /// Lines that a pod's budget has cost it.
     pub dropped: u64,
     /// Ranges of logs that were lost.

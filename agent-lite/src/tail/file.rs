@@ -15,6 +15,7 @@ use super::content::{Content, read_up_to};
 use super::{Key, Known, StartFrom};
 use crate::block::{Portion, Progress};
 use crate::discover::layout::Age;
+use crate::parse::{Runtime, cri, docker};
 
 /// A runtime may flush its last bytes into a rotated file a moment after the rotation
 /// (containerd `container_log_reopen.go`); that long it is looked at again.
@@ -56,6 +57,8 @@ pub(super) struct LogFile {
     base: u64,
     /// Its short id over restarts, another one after each truncation; 0 until its first line is whole.
     pub(super) source: u64,
+    /// Which runtime writes it, if one does.
+    pub(super) runtime: Runtime,
     /// The time of its first line, nanoseconds of the epoch; 0 where it has none.
     first_time: i64,
     /// Next byte to read.
@@ -146,6 +149,7 @@ impl LogFile {
             age: age.clone(),
             base: 0,
             source: 0,
+            runtime: Runtime::Cri,
             first_time: 0,
             read: 0,
             began: 0,
@@ -193,7 +197,7 @@ impl LogFile {
             // Any two files may begin with the same line.
             Key::Host(_) => source_id(&key.text(), first_line, &birth(&content.file().metadata()?)),
         };
-        self.first_time = first_line.split(|byte| *byte == b' ').next().and_then(time::parse).unwrap_or(0);
+        (self.runtime, self.first_time) = runtime_of(first_line);
         self.source = after_truncations(self.base, known.truncations(self.base));
         let resumed = [Stream::Whole, Stream::Stdout, Stream::Stderr].map(|stream| known.covered(self.source, stream));
         self.progress = resumed.map(Progress::from);
@@ -299,6 +303,20 @@ impl LogFile {
                 .into_iter()
                 .all(|stream| known.acknowledged(self.source, stream) >= self.progress[stream as usize].covered)
     }
+}
+
+/// Which runtime wrote a file that begins so, and when.
+fn runtime_of(first_line: &[u8]) -> (Runtime, i64) {
+    let line = first_line.strip_suffix(b"\n").unwrap_or(first_line);
+    // Of a line that is longer than the fingerprint only the beginning is here.
+    let begins_with = if line.first() == Some(&b'{') { Runtime::Docker } else { Runtime::Cri };
+    let runtime = Runtime::of_line(line).unwrap_or(begins_with);
+    let mut times = time::Parser::default();
+    let time = match runtime {
+        Runtime::Cri => cri::parse(line, &mut times).map(|piece| piece.time),
+        Runtime::Docker => docker::parse(line, &mut Vec::new(), &mut times).map(|piece| piece.time),
+    };
+    (runtime, time.unwrap_or(0))
 }
 
 /// The short id of a source: the same over renames and restarts, different for every file.

@@ -16,9 +16,12 @@ use super::content::Content;
 use super::counts::Counts;
 use super::file::LogFile;
 use super::share::Share;
+use super::treat::{Treatment, Workshop};
 use super::{Key, Known, StartFrom};
 use crate::block::{LaneId, Lanes, MAX_CONTENT};
-use crate::parse::cri;
+use crate::enrich::PodInfo;
+use crate::parse::multiline::State;
+use crate::parse::{Piece, Runtime, cri, docker};
 use crate::record::Line;
 
 const STREAMS: [Stream; 3] = [Stream::Whole, Stream::Stdout, Stream::Stderr];
@@ -27,13 +30,13 @@ mod follow;
 mod gap;
 mod join;
 
-use join::Partial;
+use join::Pending;
 
 /// How lines are taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
-    /// A container runtime's.
-    Cri,
+    /// A container runtime's: which one, its files tell.
+    Container,
     /// Each line is a message; its time is when it was read.
     Plain,
 }
@@ -46,6 +49,13 @@ pub(super) struct Log {
     format: Format,
     /// What records have in common, by stream; [`Stream::Whole`]: what is said of no stream.
     common: [Vec<u8>; 3],
+    /// How much of that does not come from the pod's metadata.
+    own_common: [usize; 3],
+    treatment: Treatment,
+    /// What is known of its pod.
+    pod: Option<Arc<PodInfo>>,
+    /// Since when it waits for that: it is not read before it is known, or has been waited for.
+    waits_since: Option<Instant>,
     share: Share,
     /// Bytes that may be read in this turn; below 0: what the last turn took too much.
     deficit: isize,
@@ -53,7 +63,9 @@ pub(super) struct Log {
     dropping: [bool; 3],
     /// In order; the live one last.
     files: VecDeque<LogFile>,
-    partials: [Option<Partial>; 3],
+    pending: [Option<Pending>; 3],
+    /// Where each stream stands in a message of several lines.
+    multiline: [State; 3],
     /// Nothing more will be written: a younger attempt is there.
     pub(super) ended: bool,
     /// The lane took no more when it was read last.
@@ -80,7 +92,15 @@ pub(super) struct Names {
 pub(super) struct Output<'a> {
     pub(super) lanes: &'a mut Lanes,
     pub(super) counts: &'a mut Counts,
+    pub(super) workshop: &'a mut Workshop,
     pub(super) now: Instant,
+}
+
+impl Output<'_> {
+    /// Treats a message and puts it into its lane. Gives its records; `None`: a rule drops such messages.
+    fn send(&mut self, treatment: &Treatment, stream: Stream, lane: LaneId, line: Line<'_>) -> Option<u32> {
+        self.workshop.send(treatment, stream, lane, line, self.lanes, self.now)
+    }
 }
 
 /// What reading needs of the rest.
@@ -91,6 +111,8 @@ pub(super) struct Reading<'a> {
     pub(super) wall: WallTime<'a>,
     pub(super) since: i64,
     pub(super) quantum: usize,
+    /// For content that does not stand in the file as it reads.
+    pub(super) scratch: Vec<u8>,
 }
 
 /// When a line was read that has no time of its own.
@@ -125,6 +147,7 @@ impl Log {
         lane: LaneId,
         format: Format,
         common: [Vec<u8>; 3],
+        treatment: Treatment,
         share: Share,
     ) -> Self {
         Self {
@@ -132,12 +155,17 @@ impl Log {
             names,
             lane,
             format,
+            own_common: [0, 1, 2].map(|stream| common[stream].len()),
             common,
+            treatment,
+            pod: None,
+            waits_since: None,
             share,
             deficit: 0,
             dropping: [false; 3],
             files: VecDeque::new(),
-            partials: [const { None }; 3],
+            pending: [const { None }; 3],
+            multiline: [State::default(); 3],
             ended: false,
             held_back: false,
             idle_since: None,
@@ -152,6 +180,44 @@ impl Log {
         self.files.iter().any(|file| file.path.starts_with(directory))
     }
 
+    /// From now on it waits for what is to be known of its pod.
+    pub(super) fn wait_for_pod(&mut self, now: Instant) {
+        self.waits_since = Some(now);
+    }
+
+    /// Since when it waits for what is to be known of its pod.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.waits_since
+    }
+
+    /// Goes on without what is to be known of its pod, and says so in its records.
+    pub(super) fn go_on_undescribed(&mut self) {
+        self.waits_since = None;
+        self.describe_by(|out| out.extend_from_slice(b",\"k8s_metadata\":\"missing\""));
+    }
+
+    /// Takes over what is known of its pod, unless it is known already.
+    pub(super) fn describe(&mut self, info: &Arc<PodInfo>, may_wait: bool, workshop: &Workshop) {
+        if info.is_whole() || !may_wait {
+            self.waits_since = None;
+        }
+        if self.pod.as_ref().is_some_and(|known| Arc::ptr_eq(known, info)) {
+            return;
+        }
+        let Key::Container(container, attempt) = &self.key else { return };
+        let (name, attempt) = (container.name.clone(), *attempt);
+        self.treatment = workshop.treatment_of(&container.pod.namespace, &name, info);
+        self.describe_by(|out| info.append(&name, attempt, out));
+        self.pod = Some(info.clone());
+    }
+
+    fn describe_by(&mut self, render: impl Fn(&mut Vec<u8>)) {
+        for (stream, common) in self.common.iter_mut().enumerate() {
+            common.truncate(self.own_common[stream]);
+            render(common);
+        }
+    }
+
     /// Whether it holds files that were deleted and are not read yet: their room on the disk is wanted.
     pub(super) fn is_urgent(&self) -> bool {
         self.files.iter().any(|file| file.gone.is_some() && file.content.is_some() && !file.is_read_out())
@@ -160,6 +226,10 @@ impl Log {
     /// Reads lines until its turn is over, the lane is full, or there are no more.
     pub(super) fn read(&mut self, reading: &mut Reading<'_>) -> Read {
         let mut read = Read::default();
+        if self.waits_since.is_some() {
+            return read;
+        }
+        self.complete_old(&mut reading.output);
         self.deficit = self.deficit.min(0).saturating_add_unsigned(self.share.turn(reading.quantum));
         let mut at = 0;
         while at < self.files.len() && self.may_read_on(reading) {
@@ -215,6 +285,9 @@ impl Log {
         if !file.identify(&self.key, StartFrom::Beginning, reading.known)? {
             return Ok(0);
         }
+        if self.treatment.excludes_all() {
+            return Ok(self.skip(at, reading));
+        }
         let buffer = std::mem::take(&mut reading.buffer);
         let result = file.fill(buffer).map(|length| {
             let filled = &buffer[..length];
@@ -239,6 +312,23 @@ impl Log {
         result
     }
 
+    /// Goes to the end of a file of which nothing is shipped, without reading it.
+    fn skip(&mut self, at: usize, reading: &mut Reading<'_>) -> usize {
+        STREAMS.into_iter().for_each(|stream| self.complete(stream, &mut reading.output));
+        let file = &mut self.files[at];
+        let (from, to) = (file.read, file.size);
+        let bytes = to.saturating_sub(from).saturating_sub(file.ahead);
+        file.read = to.max(from);
+        file.ahead = 0;
+        file.long = None;
+        if bytes > 0 {
+            self.leave_out(at, Stream::Stdout, to - bytes..to, Abandoned::Excluded);
+            self.leave_out(at, Stream::Stderr, to..to, Abandoned::Excluded);
+        }
+        // None of it was read.
+        0
+    }
+
     fn take_lines(&mut self, at: usize, mut rest: &[u8], reading: &mut Reading<'_>) {
         let mut start = self.files[at].read;
         while let Some(newline) = memchr(b'\n', rest) {
@@ -254,19 +344,23 @@ impl Log {
             return self.end_long(at, long, line, end, reading);
         }
         let line = if self.format == Format::Plain { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
-        let Some((torn, piece)) = self.parse(at, line, start, end, reading) else { return };
-        let start = start + torn as u64;
-        if !self.is_wanted(at, &piece, start, end, reading) {
+        let mut scratch = std::mem::take(&mut reading.scratch);
+        if let Some((torn, piece)) = self.parse(at, line, start..end, &mut scratch, reading) {
+            self.take_piece(at, &piece, start + torn as u64..end, reading);
+        }
+        reading.scratch = scratch;
+    }
+
+    fn take_piece(&mut self, at: usize, piece: &Piece<'_>, range: Range<u64>, reading: &mut Reading<'_>) {
+        if !self.is_wanted(at, piece, &range, reading) || self.is_left_out(at, piece, &range, reading) {
             return;
         }
         let stream = piece.stream;
         self.last_time = piece.time;
-        if self.is_dropped(at, &piece, start..end, reading) {
-            return;
-        }
-        if piece.partial || self.partials[stream as usize].is_some() || piece.content.len() > MAX_CONTENT {
-            self.append(&piece, &mut reading.output);
-            return self.end_piece(at, stream, piece.partial, start..end, &mut reading.output);
+        let is_alone = !self.is_open(stream) && self.begin_line(piece, &mut reading.output);
+        if !is_alone || piece.partial || piece.content.len() > MAX_CONTENT {
+            self.append(piece, &mut reading.output);
+            return self.end_piece(at, stream, piece.partial, range, &mut reading.output);
         }
         // By far the most lines.
         let record = Line {
@@ -277,13 +371,15 @@ impl Log {
             part: None,
             parsed: None,
         };
-        reading.output.lanes.push(self.lane, &record, reading.output.now);
-        let file = &mut self.files[at];
-        let portion = file.portion(stream, end - start);
-        let progress = &mut file.progress[stream as usize];
-        reading.output.lanes.cover(self.lane, file.source, stream, progress, end, portion);
-        reading.output.lanes.cut_if_full(self.lane);
         reading.output.counts.lines += 1;
+        if reading.output.send(&self.treatment, stream, self.lane, record).is_none() {
+            return self.leave_out(at, stream, range, Abandoned::Redacted);
+        }
+        let file = &mut self.files[at];
+        let portion = file.portion(stream, range.end - range.start);
+        let progress = &mut file.progress[stream as usize];
+        reading.output.lanes.cover(self.lane, file.source, stream, progress, range.end, portion);
+        reading.output.lanes.cut_if_full(self.lane);
     }
 
     /// Takes a physical line apart, and tells how many bytes before it belong to no line; `None`, said and
@@ -292,54 +388,60 @@ impl Log {
         &mut self,
         at: usize,
         line: &'a [u8],
-        start: u64,
-        end: u64,
+        range: Range<u64>,
+        scratch: &'a mut Vec<u8>,
         reading: &mut Reading<'r>,
-    ) -> Option<(usize, cri::Piece<'a>)> {
+    ) -> Option<(usize, Piece<'a>)> {
         if self.format == Format::Plain {
             let WallTime { ns: time, text: time_text } = reading.wall;
-            return Some((0, cri::Piece { time_text, time, stream: Stream::Whole, partial: false, content: line }));
+            return Some((0, Piece { time_text, time, stream: Stream::Whole, partial: false, content: line }));
         }
-        if let Some(piece) = cri::parse(line, &mut self.times) {
-            return Some((0, piece));
-        }
-        let found = cri::resynchronise(line, &mut self.times);
-        let torn = found.map_or(end, |(torn, _)| start + torn as u64);
-        if self.pass_over(at, start..torn, Some(Abandoned::Torn), reading) {
-            self.say_torn(at, start, torn - start, reading.output.counts);
+        let found = match self.files[at].runtime {
+            Runtime::Cri => match cri::parse(line, &mut self.times) {
+                // By far the most lines.
+                Some(piece) => return Some((0, piece)),
+                None => cri::resynchronise(line, &mut self.times),
+            },
+            Runtime::Docker if docker::parse(line, scratch, &mut self.times).is_some() => {
+                return docker::parse(line, scratch, &mut self.times).map(|piece| (0, piece));
+            }
+            Runtime::Docker => docker::resynchronise(line, scratch, &mut self.times),
+        };
+        let torn = found.map_or(range.end, |(torn, _)| range.start + torn as u64);
+        if self.pass_over(at, range.start..torn, Some(Abandoned::Torn), reading) {
+            self.say_torn(at, range.start, torn - range.start, reading.output.counts);
         }
         found
     }
 
     /// Whether a piece is to be sent: it was not yet, and it is not too old.
-    fn is_wanted(
-        &mut self,
-        at: usize,
-        piece: &cri::Piece<'_>,
-        start: u64,
-        end: u64,
-        reading: &mut Reading<'_>,
-    ) -> bool {
-        let is_covered = start < self.files[at].progress[piece.stream as usize].covered;
+    fn is_wanted(&mut self, at: usize, piece: &Piece<'_>, range: &Range<u64>, reading: &mut Reading<'_>) -> bool {
+        let is_covered = range.start < self.files[at].progress[piece.stream as usize].covered;
         let why = (!is_covered && piece.time < reading.since).then_some(Abandoned::TooOld);
         let wanted = !is_covered && why.is_none();
-        if !wanted && self.pass_over(at, start..end, why, reading) {
+        if !wanted && self.pass_over(at, range.clone(), why, reading) {
             reading.output.counts.too_old += 1;
         }
         wanted
     }
 
-    /// Whether the pod has written so much that a line of it is dropped; with a line's first piece go all.
-    fn is_dropped(&mut self, at: usize, piece: &cri::Piece<'_>, range: Range<u64>, reading: &mut Reading<'_>) -> bool {
+    /// Whether a piece is not sent because its pod wants it so, or has written too much: with a line's first
+    /// piece go all.
+    fn is_left_out(&mut self, at: usize, piece: &Piece<'_>, range: &Range<u64>, reading: &mut Reading<'_>) -> bool {
         let stream = piece.stream as usize;
-        let begins = self.partials[stream].is_none() && !self.dropping[stream];
-        let dropped = self.dropping[stream] || (begins && !self.share.admits(range.end - range.start));
+        let excluded = self.treatment.of(piece.stream).exclude;
+        let begins = !self.dropping[stream] && !self.is_open(piece.stream);
+        let dropped = self.dropping[stream] || (begins && !excluded && !self.share.admits(range.end - range.start));
         self.dropping[stream] = dropped && piece.partial;
-        if dropped {
-            reading.output.counts.dropped += 1;
-            self.leave_out(at, piece.stream, range, Abandoned::OverBudget);
+        if !dropped && !excluded {
+            return false;
         }
-        dropped
+        // What is left out is decided with the line that follows: nothing before it may still wait.
+        self.complete(piece.stream, &mut reading.output);
+        reading.output.counts.dropped += u64::from(dropped);
+        let why = if excluded { Abandoned::Excluded } else { Abandoned::OverBudget };
+        self.leave_out(at, piece.stream, range.clone(), why);
+        true
     }
 
     /// Notes that a line is not sent.
@@ -416,8 +518,8 @@ impl Log {
     pub(super) fn waiting_bytes(&self) -> u64 {
         let long = |file: &LogFile| file.long.map_or(0, |long| file.read - long.start());
         let left_out = self.files.iter().flat_map(|file| &file.left_out).flat_map(|left_out| left_out.bytes);
-        let partial = self.partials.iter().flatten().map(Partial::bytes).sum::<u64>();
-        partial + self.files.iter().map(long).sum::<u64>() + left_out.sum::<u64>()
+        let pending = self.pending.iter().flatten().map(Pending::bytes).sum::<u64>();
+        pending + self.files.iter().map(long).sum::<u64>() + left_out.sum::<u64>()
     }
 
     /// Bytes that are not read yet, less those that will be passed over.
@@ -433,7 +535,7 @@ impl Log {
             let stored = STREAMS.map(|stream| known.acknowledged(file.source, stream));
             let before = STREAMS.into_iter().zip(stored).filter(|(_, stored)| *stored < file.began);
             settled.extend(before.map(|(stream, _)| (file.source, stream, file.began)));
-            if self.format == Format::Cri {
+            if self.format == Format::Container {
                 let pair = [(Stream::Stdout, stored[1], stored[2]), (Stream::Stderr, stored[2], stored[1])];
                 let silent =
                     pair.into_iter().filter(|(stream, own, other)| self.is_silent(file, *stream, *own, *other));
@@ -446,7 +548,7 @@ impl Log {
     /// Whether everything of `stream` up to what the other one has stored was read, by this run, and is
     /// stored.
     fn is_silent(&self, file: &LogFile, stream: Stream, own: u64, other: u64) -> bool {
-        let waits = self.partials[stream as usize].as_ref().is_some_and(|partial| partial.has_piece_in(file.source));
+        let waits = self.pending[stream as usize].as_ref().is_some_and(|pending| pending.has_piece_in(file.source));
         !waits && own >= file.progress[stream as usize].covered && file.read >= other && other > own
     }
 

@@ -17,6 +17,8 @@ use sluice_wire::{Category, Stream, time};
 use crate::block::{LaneId, Lanes, Portion};
 use crate::discover::layout::{Age, Pod};
 use crate::discover::{Container, FileName, Look};
+use crate::enrich::{Lookup, Pods};
+use crate::redact::Redactor;
 
 mod books;
 mod content;
@@ -25,6 +27,7 @@ mod cut;
 mod file;
 mod log;
 mod share;
+mod treat;
 
 pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, Sighting, Unfinished};
 pub use counts::Counts;
@@ -32,13 +35,14 @@ use file::{Identity, Opened};
 use log::{Format, Log, Names, Output, Reading, WallTime};
 use share::Shares;
 pub use share::{Budget, Policy, Sharing};
+pub use treat::Workshop;
 
 /// Read from one log before the next has its turn, bytes.
 const QUANTUM: usize = 256 * 1024;
 /// The buffer that all logs share; the longest physical line that is looked at whole.
 const BUFFER: usize = 256 * 1024;
-/// Lines whose end has not been read may take so much memory, all together.
-const PARTIAL_BYTES: usize = 2 * 1024 * 1024;
+/// Messages whose end has not been read may take so much memory, all together.
+const PENDING_BYTES: usize = 2 * 1024 * 1024;
 /// Between records that tell of the lines that a pod's budget has cost it.
 const TELL_DROPPED: Duration = Duration::from_secs(10);
 /// Logs whose compressed files may be in the middle of being inflated, which takes about 300 KiB each.
@@ -130,6 +134,12 @@ pub struct Tailer {
     start: StartFrom,
     deleted: Deleted,
     shares: Shares,
+    workshop: Workshop,
+    /// What is known of the node's pods; `None`: nothing is asked.
+    pods: Option<Pods>,
+    /// Of which generation of that all logs know.
+    described: u64,
+    scratch: Vec<u8>,
     /// Nothing was read yet in a node's first run: `start` holds for whole files.
     first_look: bool,
     /// Looks at directories.
@@ -166,6 +176,10 @@ impl Tailer {
             start,
             deleted,
             shares: Shares::new(sharing),
+            workshop: Workshop::default(),
+            pods: None,
+            described: 0,
+            scratch: Vec::new(),
             first_look: first_run,
             looks: 0,
             told_dropped: None,
@@ -176,6 +190,55 @@ impl Tailer {
             order: Vec::new(),
             counts: Counts::default(),
             unreadable: HashSet::new(),
+        }
+    }
+
+    /// Treats messages with these tools from now on.
+    #[must_use]
+    pub fn with_workshop(mut self, workshop: Workshop) -> Self {
+        self.workshop = workshop;
+        self
+    }
+
+    /// Says of containers what is known of their pods.
+    #[must_use]
+    pub fn with_pods(mut self, pods: Pods) -> Self {
+        self.pods = Some(pods);
+        self
+    }
+
+    /// Redaction rules, and how often each has matched.
+    pub fn redactions(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.workshop.redactor.iter().flat_map(Redactor::counts)
+    }
+
+    /// Logs that wait for what is to be known of their pods.
+    #[must_use]
+    pub fn undescribed(&self) -> usize {
+        self.logs.iter().filter(|log| log.waits_since().is_some()).count()
+    }
+
+    /// Takes over what became known of pods. A log whose pod is not known yet waits for that, within bounds.
+    fn describe(&mut self, now: Instant) {
+        let Some(pods) = &self.pods else { return };
+        let generation = pods.generation();
+        let is_new = std::mem::replace(&mut self.described, generation) != generation;
+        for log in &mut self.logs {
+            let Key::Container(container, _) = &log.key else { continue };
+            let waits_since = log.waits_since();
+            if !is_new && waits_since.is_none() {
+                continue;
+            }
+            let Pod { namespace, name, uid } = &container.pod;
+            let may_wait = waits_since.is_some_and(|since| now.saturating_duration_since(since) < pods.wait());
+            match pods.lookup(namespace, name, uid) {
+                Lookup::Known(info) => log.describe(&info, may_wait, &self.workshop),
+                Lookup::Unknown | Lookup::Unavailable if waits_since.is_some() && !may_wait => {
+                    self.counts.undescribed += 1;
+                    log.go_on_undescribed();
+                }
+                Lookup::Unknown | Lookup::Unavailable => {}
+            }
         }
     }
 
@@ -228,7 +291,8 @@ impl Tailer {
                 let common = self.host_common(unit);
                 let name = path.to_string_lossy().into();
                 let share = self.shares.of_log(unit, None, self.first_look, Instant::now());
-                self.add(Log::new(key, Names { log: name, books }, lane, Format::Plain, common, share))
+                let treatment = self.workshop.treatment(unit, false);
+                self.add(Log::new(key, Names { log: name, books }, lane, Format::Plain, common, treatment, share))
             }
         };
         match path.try_exists() {
@@ -251,18 +315,20 @@ impl Tailer {
         // What is found from now on came after the first start.
         self.first_look = false;
         self.passes += 1;
+        self.describe(now);
         self.order.clear();
         self.order.extend(0..self.logs.len());
         self.order.sort_by_key(|at| (!self.logs[*at].is_urgent(), self.logs[*at].read_in));
         let mut text = Vec::with_capacity(30);
         time::write(wall_ns, &mut text);
         let mut reading = Reading {
-            output: Output { lanes, counts: &mut self.counts, now },
+            output: Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now },
             buffer: &mut self.buffer,
             known,
             wall: WallTime { ns: wall_ns, text: &text },
             since: if let StartFrom::Since(since) = self.start { since } else { i64::MIN },
             quantum: QUANTUM,
+            scratch: std::mem::take(&mut self.scratch),
         };
         for at in &self.order {
             let log = &mut self.logs[*at];
@@ -273,18 +339,19 @@ impl Tailer {
             pass.bytes += read.bytes;
             pass.more |= read.more;
         }
-        self.bound_partial_lines(lanes, now);
+        self.scratch = std::mem::take(&mut reading.scratch);
+        self.bound_pending(lanes, now);
         pass
     }
 
-    /// Sends the longest lines that wait for their end ahead, until all together are within their bound.
-    fn bound_partial_lines(&mut self, lanes: &mut Lanes, now: Instant) {
-        let mut total: usize = self.logs.iter().map(Log::partial_bytes).sum();
-        while total > PARTIAL_BYTES {
-            let Some(longest) = self.logs.iter_mut().max_by_key(|log| log.partial_bytes()) else { return };
-            let before = longest.partial_bytes();
-            longest.send_ahead(&mut Output { lanes, counts: &mut self.counts, now });
-            let after = longest.partial_bytes();
+    /// Sends the longest messages that wait for their end ahead, until all together are within their bound.
+    fn bound_pending(&mut self, lanes: &mut Lanes, now: Instant) {
+        let mut total: usize = self.logs.iter().map(Log::pending_bytes).sum();
+        while total > PENDING_BYTES {
+            let Some(longest) = self.logs.iter_mut().max_by_key(|log| log.pending_bytes()) else { return };
+            let before = longest.pending_bytes();
+            longest.send_ahead(&mut Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now });
+            let after = longest.pending_bytes();
             if after >= before {
                 return;
             }
@@ -301,7 +368,7 @@ impl Tailer {
     /// Closes what is read, stored and will not grow; forgets what is gone; gives up the deleted files that
     /// are too many.
     pub fn clean_up(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
-        let mut output = Output { lanes, counts: &mut self.counts, now };
+        let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
         for log in &mut self.logs {
             log.clean_up(known, &mut output);
         }
@@ -316,11 +383,23 @@ impl Tailer {
             if self.logs[at].is_over() {
                 let log = self.logs.swap_remove(at);
                 self.by_key.remove(&log.key);
+                self.release_pod(&log.key);
                 if let Some(moved) = self.logs.get(at) {
                     self.by_key.insert(moved.key.clone(), at);
                 }
             } else {
                 at += 1;
+            }
+        }
+    }
+
+    /// What is known of a pod is not needed any more once its last log is over.
+    fn release_pod(&self, key: &Key) {
+        if let (Some(pods), Key::Container(container, _)) = (&self.pods, key) {
+            let same_pod =
+                |log: &Log| matches!(&log.key, Key::Container(other, _) if other.pod.uid == container.pod.uid);
+            if !self.logs.iter().any(same_pod) {
+                pods.release(&container.pod.uid);
             }
         }
     }
@@ -340,7 +419,7 @@ impl Tailer {
             up_to = Some(since);
         }
         let Some(up_to) = up_to else { return };
-        let mut output = Output { lanes, counts: &mut self.counts, now };
+        let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
         for log in &mut self.logs {
             log.give_up_deleted(up_to, known, &mut output);
         }
@@ -356,7 +435,7 @@ impl Tailer {
         }
         for gap in known.untold_gaps() {
             if let Some(at) = self.log_named(&gap.log, lanes) {
-                let mut output = Output { lanes, counts: &mut self.counts, now };
+                let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
                 self.logs[at].tell(&gap, &mut output);
             }
         }
@@ -370,7 +449,7 @@ impl Tailer {
                 continue;
             }
             if let Some(at) = self.log_named(&lost.log, lanes) {
-                let mut output = Output { lanes, counts: &mut self.counts, now };
+                let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
                 self.logs[at].note_vanished(&lost, known, wall_ns, &mut output);
             }
         }
@@ -430,7 +509,13 @@ impl Tailer {
         let books = format!("{}/{}", Category::Application.word(), container.pod.namespace).into();
         let Pod { namespace, uid, .. } = &container.pod;
         let share = self.shares.of_log(namespace, Some(uid), self.first_look, Instant::now());
-        self.add(Log::new(key, Names { log: name, books }, lane, Format::Cri, common, share))
+        let treatment = self.workshop.treatment(namespace, true);
+        let names = Names { log: name, books };
+        let mut log = Log::new(key, names, lane, Format::Container, common, treatment, share);
+        if self.pods.is_some() {
+            log.wait_for_pod(Instant::now());
+        }
+        self.add(log)
     }
 
     fn add(&mut self, log: Log) -> usize {

@@ -138,7 +138,7 @@ impl Log {
             }
         }
         let (late, patience) = match self.format {
-            Format::Cri => (LATE_BYTES, LAST_WORDS),
+            Format::Container => (LATE_BYTES, LAST_WORDS),
             Format::Plain => (LATE_HOST_BYTES, LATE_HOST_BYTES),
         };
         let over = self.ended || self.files.iter().all(|file| file.gone.is_some());
@@ -182,7 +182,7 @@ impl Log {
             None => {}
         }
         for stream in STREAMS {
-            if self.partials[stream as usize].as_ref().is_some_and(|partial| partial.ends_in(source)) {
+            if self.pending[stream as usize].as_ref().is_some_and(|pending| pending.ends_in(source)) {
                 self.complete(stream, output);
             }
         }

@@ -101,7 +101,14 @@ impl Log {
             common.extend(record::common([("sluice_gap_since", &*moment(gap.since))]));
         }
         common.extend(record::common([("sluice_gap_until", &*moment(gap.until))]));
-        let line = Line { time_text: &[], time: gap.until, content: message.as_bytes(), common: &common, part: None, parsed: None };
+        let line = Line {
+            time_text: &[],
+            time: gap.until,
+            content: message.as_bytes(),
+            common: &common,
+            part: None,
+            parsed: None,
+        };
         output.lanes.push(self.lane, &line, output.now);
         let mut progress = Progress::from(gap.number - 1);
         output.lanes.cover(self.lane, gap.mark(), Stream::Whole, &mut progress, gap.number, Portion::default());

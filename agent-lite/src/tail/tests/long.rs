@@ -152,7 +152,7 @@ fn many_endless_lines_are_bounded_together() {
         fs::write(directory.join("0.log"), line("stdout", "P", &piece)).unwrap();
     }
     let mut sent = node.run();
-    assert!(node.tailer.logs.iter().map(Log::partial_bytes).sum::<usize>() <= PARTIAL_BYTES);
+    assert!(node.tailer.logs.iter().map(Log::pending_bytes).sum::<usize>() <= PENDING_BYTES);
     for pod in 0..40 {
         node.append(&format!("../../ns_pod-{pod}_uid-{pod}/app/0.log"), line("stdout", "F", "end"));
     }

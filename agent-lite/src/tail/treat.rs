@@ -1,0 +1,157 @@
+//! What becomes of a message between its file and its block: lines joined, secrets taken out, taken apart.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use sluice_wire::Stream;
+
+use super::cut::whole_characters;
+use crate::block::{LaneId, Lanes, MAX_CONTENT};
+use crate::enrich::PodInfo;
+use crate::parse::message::{Parsed, Parser, TimeContext};
+use crate::parse::multiline::{Limits, Rule};
+use crate::record::Line;
+use crate::redact::{Outcome, Redactor, Scope};
+
+/// The tools that messages are treated with, and which of them containers get without asking.
+#[derive(Debug)]
+pub struct Workshop {
+    /// Takes secrets out; `None`: nothing is redacted.
+    pub redactor: Option<Redactor>,
+    /// Parsers by name.
+    pub parsers: HashMap<Arc<str>, Arc<Parser>>,
+    /// Rules for messages of several lines, by name.
+    pub multiline: HashMap<Arc<str>, Arc<Rule>>,
+    /// What holds for containers whose pods ask for nothing else.
+    pub default_multiline: Option<Arc<Rule>>,
+    /// Bounds of a message of several lines.
+    pub limits: Limits,
+    parsed: Parsed,
+    utc: TimeContext,
+}
+
+impl Default for Workshop {
+    /// Nothing is done to any message.
+    fn default() -> Self {
+        Self {
+            redactor: None,
+            parsers: HashMap::new(),
+            multiline: HashMap::new(),
+            default_multiline: None,
+            limits: Limits::default(),
+            parsed: Parsed::default(),
+            utc: TimeContext { now: 0, zone: TimeZone::UTC },
+        }
+    }
+}
+
+/// What is done to the messages of one log.
+#[derive(Debug, Clone)]
+pub(super) struct Treatment {
+    streams: [OfStream; 3],
+    /// The rules that hold for its namespace; `None`: none.
+    redact: Option<Scope>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct OfStream {
+    parser: Option<Arc<Parser>>,
+    pub(super) multiline: Option<Arc<Rule>>,
+    /// Its lines are not shipped.
+    pub(super) exclude: bool,
+}
+
+impl Workshop {
+    /// What is done to a log of a namespace (or unit) of which nothing else is known. `joined`: lines may be
+    /// stack traces.
+    pub(super) fn treatment(&self, namespace: &str, joined: bool) -> Treatment {
+        let multiline = self.default_multiline.clone().filter(|_| joined);
+        let of_stream = OfStream { multiline, ..OfStream::default() };
+        let redact = self.redactor.as_ref().map(|redactor| redactor.scope(namespace));
+        Treatment {
+            streams: std::array::from_fn(|_| of_stream.clone()),
+            redact: redact.filter(|scope| !scope.is_empty()),
+        }
+    }
+
+    /// What is done to a container's log, by what its pod's annotations ask for.
+    pub(super) fn treatment_of(&self, namespace: &str, container: &str, info: &PodInfo) -> Treatment {
+        let mut treatment = self.treatment(namespace, true);
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let (choice, of_stream) = (info.choice(container, stream), &mut treatment.streams[stream as usize]);
+            of_stream.exclude = choice.exclude;
+            if let Some(name) = &choice.multiline {
+                of_stream.multiline = self.multiline.get(name).cloned();
+            }
+            of_stream.parser = choice.parser.as_ref().and_then(|name| self.parsers.get(name).cloned());
+        }
+        treatment
+    }
+
+    /// Redacts a message, takes it apart, and puts it into its lane. Gives its records; `None`: a rule drops
+    /// such messages.
+    pub(super) fn send(
+        &mut self,
+        treatment: &Treatment,
+        stream: Stream,
+        lane: LaneId,
+        line: Line<'_>,
+        lanes: &mut Lanes,
+        now: std::time::Instant,
+    ) -> Option<u32> {
+        let parser = treatment.streams[stream as usize].parser.as_deref();
+        // By far the most lines.
+        if treatment.redact.is_none() && parser.is_none() {
+            return Some(lanes.push(lane, &line, now));
+        }
+        let mut line = line;
+        let text;
+        if let (Some(redactor), Some(scope)) = (&mut self.redactor, treatment.redact) {
+            text = match simdutf8::basic::from_utf8(line.content) {
+                Ok(text) => Cow::Borrowed(text),
+                Err(_) => String::from_utf8_lossy(line.content),
+            };
+            match redactor.apply(&text, scope) {
+                Outcome::Unchanged => {}
+                Outcome::Changed(redacted) => line.content = redacted.as_bytes(),
+                Outcome::Drop(_) => return None,
+            }
+        }
+        if line.content.len() > MAX_CONTENT {
+            return Some(send_parts(line, lane, lanes, now));
+        }
+        if let Some(parser) = parser.filter(|_| line.part.is_none()) {
+            self.utc.now = line.time;
+            if parser.parse_bytes(line.content, &self.utc, &mut self.parsed) {
+                line.parsed = Some(&self.parsed);
+            }
+        }
+        Some(lanes.push(lane, &line, now))
+    }
+}
+
+/// What stands for secrets may be longer than they are.
+fn send_parts(line: Line<'_>, lane: LaneId, lanes: &mut Lanes, now: std::time::Instant) -> u32 {
+    let (mut records, mut rest) = (0, line.content);
+    let first = line.part.unwrap_or(1);
+    while !rest.is_empty() {
+        let length = whole_characters(rest, MAX_CONTENT);
+        let part = Line { content: &rest[..length], part: Some(first + records), ..line };
+        records += lanes.push(lane, &part, now);
+        rest = &rest[length..];
+    }
+    records
+}
+
+impl Treatment {
+    pub(super) fn of(&self, stream: Stream) -> &OfStream {
+        &self.streams[stream as usize]
+    }
+
+    /// Whether nothing of the log is shipped.
+    pub(super) fn excludes_all(&self) -> bool {
+        self.of(Stream::Stdout).exclude && self.of(Stream::Stderr).exclude
+    }
+}
