@@ -51,7 +51,9 @@ impl Room {
                 seen = self.pods.changed(seen).await;
             }
         };
-        timeout(SOON, looked).await.unwrap_or_else(|_| panic!("still {:?}", self.record(pod, attempt)))
+        timeout(SOON, looked)
+            .await
+            .unwrap_or_else(|_| panic!("still {:?}; {}", self.record(pod, attempt), self.trouble()))
     }
 
     async fn until_known(&self, pod: &Value) -> Value {
@@ -73,6 +75,12 @@ impl Room {
     fn lookup(&self, pod: &Value) -> Lookup {
         let field = |name: &str| pod["metadata"][name].as_str().unwrap();
         self.pods.lookup(field("namespace"), field("name"), field("uid"))
+    }
+
+    /// What has failed so far, for a test's last words.
+    fn trouble(&self) -> String {
+        let kinds = ["unreachable", "unauthorized", "forbidden", "gone", "malformed", "config", "timeout"];
+        kinds.map(|kind| format!("{kind}: {}", self.errors(kind))).join(", ")
     }
 
     fn errors(&self, kind: &str) -> u64 {
