@@ -59,6 +59,17 @@ fn a_deployments_pod() {
     assert_eq!(record(&info, "other", 0).get("k8s_container_image"), None);
 }
 
+/// Between two attempts the one that ended is in both places.
+#[test]
+fn the_id_of_an_attempt_that_ended_is_not_that_of_the_one_before() {
+    let status = json!({"name": "app", "restartCount": 4, "containerID": "containerd://aa",
+        "lastState": {"terminated": {"containerID": "containerd://aa"}}});
+    let crashed = json!({"spec": {"containers": [{"name": "app"}]}, "status": {"containerStatuses": [status]}});
+    let info = info(&crashed, &all_fields());
+    assert_eq!(record(&info, "app", 4)["k8s_container_id"], "aa");
+    assert_eq!(record(&info, "app", 3).get("k8s_container_id"), None);
+}
+
 #[test]
 fn a_record_says_what_the_mission_shows_and_no_more_where_no_more_is_asked_for() {
     let pod = serde_json::from_str(include_str!("deployment-pod.json")).unwrap();

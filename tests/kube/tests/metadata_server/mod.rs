@@ -101,7 +101,9 @@ impl Server {
         let pki = run.join("pki");
         let key =
             "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout agent.key -subj /CN=agent";
-        let sign = "openssl x509 -req -CA ca.crt -CAkey ca.key -days 1 -out agent.crt";
+        let sign = "openssl x509 -req -CA ca.crt -CAkey ca.key -days 1 -extfile agent.ext -out agent.crt";
+        // With an extension it is of version 3; rustls takes no other.
+        std::fs::write(pki.join("agent.ext"), "extendedKeyUsage=clientAuth").unwrap();
         let made = Command::new("sh").args(["-ec", &format!("{key} | {sign}")]).current_dir(&pki).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let user = json!({"client-certificate": pki.join("agent.crt"), "client-key": pki.join("agent.key")});
