@@ -1,9 +1,10 @@
 //! Docker's json-file driver: `{"log":"…\n","stream":"stdout","time":"2025-10-26T10:15:30.123Z"}`.
 //!
 //! Facts (moby `daemon/logger/jsonfilelog`, `daemon/logger/copier.go`; kubernetes
-//! `cri-client/pkg/logs/logs.go`): a `log` that does not end in a newline goes on in the next line of its stream (cut at 16 KiB);
-//! `attrs` may follow where the daemon is told to log labels; a rotation under a writer that keeps its
-//! offset leaves NULs before a line (moby#40584); a full disk leaves half a line, glued to the next.
+//! `cri-client/pkg/logs/logs.go`): a `log` that does not end in a newline goes on in the next line of its
+//! stream (cut at 16 KiB); `attrs` may follow where the daemon is told to log labels; a rotation under a
+//! writer that keeps its offset leaves NULs before a line (moby#40584); a full disk leaves half a line,
+//! glued to the next.
 
 use memchr::{memchr2, memmem};
 use sluice_wire::{Stream, time};
