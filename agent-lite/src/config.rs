@@ -11,8 +11,9 @@ use sluice_settings::{Environment, FileError, Map, Node};
 use crate::enrich;
 use crate::redact::{self, Redactor};
 use crate::ship::{Endpoint, TlsFiles};
-use crate::tail::{Deleted, Sharing};
+use crate::tail::{Deleted, Sharing, Tools};
 
+mod messages;
 mod sharing;
 
 /// Everything the agent is told.
@@ -66,6 +67,8 @@ pub struct Config {
     pub deleted: Deleted,
     /// How turns and bytes are shared out.
     pub sharing: Sharing,
+    /// What can be done to messages.
+    pub messages: Tools,
 }
 
 /// A log file of the node.
@@ -130,6 +133,10 @@ impl Config {
             let deleted_files = map.optional("deleted_files").integer(1..=65_536_usize);
             let deleted_bytes = map.optional("deleted_bytes").bytes(MIB..=1024 * 1024 * MIB);
             let sharing = sharing::sharing(map);
+            let messages = messages::messages(map);
+            if let (Some(kubernetes), Some(messages)) = (&kubernetes, &messages) {
+                messages::check(&kubernetes.allowed, messages, map);
+            }
             let (gateways, connections, in_doubt_max) = gateway?;
             Some(Self {
                 cluster: cluster?,
@@ -155,6 +162,7 @@ impl Config {
                 scan_interval: scan_interval.unwrap_or(Duration::from_secs(10)),
                 drain: drain.unwrap_or(Duration::from_secs(5)),
                 sharing: sharing?,
+                messages: messages?,
                 deleted: Deleted { files: deleted_files.unwrap_or(512), bytes: deleted_bytes.unwrap_or(1024 * MIB) },
             })
         })

@@ -20,10 +20,11 @@ use crate::books::{self, Book, Ledger};
 use crate::checkpoint::{Numbers, Positions, Snapshot, Store};
 use crate::config::{Config, FirstStart};
 use crate::discover::{Discovery, Hint};
+use crate::enrich::{self, Pods};
 use crate::metrics::Metrics;
 use crate::ring::{self, Ring};
 use crate::ship::{self, Desk, Dispatch};
-use crate::tail::{Labels, StartFrom, Tailer};
+use crate::tail::{Labels, StartFrom, Tailer, Workshop};
 
 /// Between checkpoints, clean-ups and updates of gauges.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -71,7 +72,14 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
         tracing::info!(admin = %listener.local_addr()?, "listening");
         servers.spawn(admin::serve(listener, status.clone()));
     }
-    let mut agent = Agent::start(config, metrics)?;
+    let pods = if config.kubernetes.source == enrich::Source::None {
+        None
+    } else {
+        let (pods, follow) = enrich::start(&config.kubernetes, &config.node, &metrics.kubernetes);
+        servers.spawn(follow);
+        Some(pods)
+    };
+    let mut agent = Agent::start(config, metrics, pods)?;
     status.set_ready(true);
     tracing::info!(producer = %agent.numbers.producer, state = %agent.config.state.display(), "agent started");
     agent.turn(stop, &mut questions).await;
@@ -80,7 +88,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
 }
 
 impl Agent {
-    fn start(config: Config, metrics: Metrics) -> anyhow::Result<Self> {
+    fn start(config: Config, metrics: Metrics, pods: Option<Pods>) -> anyhow::Result<Self> {
         if let Err(error) = std::fs::create_dir_all(&config.state) {
             tracing::error!(path = %config.state.display(), %error, "no state directory: logs are shipped at least once");
         }
@@ -129,9 +137,11 @@ impl Agent {
             in_doubt_max: config.in_doubt_max,
             dead_letter_bytes: config.dead_letter_bytes,
         };
+        let workshop = Workshop::new(config.redactor()?, config.messages.clone());
+        let tailer = Tailer::new(labels, start, config.deleted, config.sharing.clone(), loaded.first_run);
         let mut agent = Self {
             discovery: config.pods.as_deref().map(Discovery::new),
-            tailer: Tailer::new(labels, start, config.deleted, config.sharing.clone(), loaded.first_run),
+            tailer: tailer.with_workshop(workshop).with_pods(pods),
             dispatch: Dispatch::new(settings, &config.state, ring, metrics.clone()),
             lanes,
             ledger: Ledger::new(&loaded.positions),
@@ -390,6 +400,11 @@ impl Agent {
         self.metrics.truncated.inc_by(counts.truncated);
         self.metrics.gaps.inc_by(counts.gaps);
         self.metrics.dropped_lines.inc_by(counts.dropped);
+        self.metrics.undescribed_logs.inc_by(counts.undescribed);
+        self.metrics.waiting_logs.set(gauge(self.tailer.undescribed()));
+        for (rule, matches) in self.tailer.redactions() {
+            self.metrics.redacted(rule, matches);
+        }
         let cut = self.lanes.take_cut();
         self.metrics.blocks.inc_by(cut.blocks);
         self.metrics.raw_bytes.inc_by(cut.raw);

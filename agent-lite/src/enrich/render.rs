@@ -135,6 +135,19 @@ impl PodInfo {
     }
 }
 
+#[cfg(test)]
+impl PodInfo {
+    /// What is known of a pod, for tests of other rooms.
+    pub(crate) fn of_json(json: &str, allowed: &super::Allowed) -> Arc<Self> {
+        let pod: Pod = serde_json::from_str(json).unwrap();
+        let annotations = pod.metadata.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let (choices, problems) = super::annotations::read(annotations, &["app"], allowed);
+        assert!(problems.is_empty(), "{problems:?}");
+        let fields = Fields { labels: true, container: true, ..Fields::default() };
+        Arc::new(Self::new(&pod, &fields, choices))
+    }
+}
+
 fn containers(pod: &Pod) -> Arc<[Container]> {
     let of = |container: &super::pod::Container| Container {
         name: container.name.as_str().into(),

@@ -36,6 +36,11 @@ pub struct Metrics {
     pub gaps: IntCounter,
     /// Lines dropped for a pod's budget.
     pub dropped_lines: IntCounter,
+    /// Logs that went on without labels.
+    pub undescribed_logs: IntCounter,
+    /// Logs that wait for labels.
+    pub waiting_logs: IntGauge,
+    redactions: IntCounterVec,
     /// Blocks cut.
     pub blocks: IntCounter,
     /// Raw bytes in them.
@@ -108,6 +113,11 @@ impl Metrics {
             &["verdict", "reason"],
         )?;
         registry.register(Box::new(verdicts.clone()))?;
+        let redactions = IntCounterVec::new(
+            Opts::new("sluice_agent_redactions_total", "Matches of redaction rules, by rule."),
+            &["rule"],
+        )?;
+        registry.register(Box::new(redactions.clone()))?;
         let acknowledgement_delay = Histogram::with_opts(
             HistogramOpts::new(
                 "sluice_agent_acknowledgement_delay_seconds",
@@ -128,6 +138,12 @@ impl Metrics {
             truncated: counter("truncated_files", "Files that became shorter while they were read.")?,
             gaps: counter("gaps", "Ranges of logs that were lost; a record in the stream tells of each.")?,
             dropped_lines: counter("dropped_lines", "Lines dropped because their pod is over its budget.")?,
+            undescribed_logs: counter(
+                "undescribed_logs",
+                "Container logs that went on without labels: Kubernetes did not tell of their pods in time.",
+            )?,
+            waiting_logs: gauge("waiting_logs", "Container logs that wait for the labels of their pods.")?,
+            redactions,
             blocks: counter("blocks", "Blocks cut.")?,
             raw_bytes: counter("block_raw_bytes", "Bytes of blocks before compression.")?,
             payload_bytes: counter("block_payload_bytes", "Bytes of blocks after compression.")?,
@@ -167,6 +183,12 @@ impl Metrics {
             Verdict::Unknown(_) => "unknown",
         };
         self.verdicts.with_label_values(&[word, verdict.reason().map_or("", Reason::word)]).inc();
+    }
+
+    /// Shows how often a redaction rule has matched so far.
+    pub fn redacted(&self, rule: &str, matches: u64) {
+        let counter = self.redactions.with_label_values(&[rule]);
+        counter.inc_by(matches.saturating_sub(counter.get()));
     }
 
     /// Counts a block that a gateway has stored.

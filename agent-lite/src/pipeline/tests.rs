@@ -13,7 +13,7 @@ const SOURCE: u64 = 7;
 
 fn start(dir: &Path, more: &str) -> Agent {
     let directories = format!("state_directory: {0}/state\npods: {0}/pods\n{more}", dir.display());
-    Agent::start(crate::config::for_tests(&directories), Metrics::new().unwrap()).unwrap()
+    Agent::start(crate::config::for_tests(&directories), Metrics::new().unwrap(), None).unwrap()
 }
 
 /// Blocks of one lane that were sent when the agent was killed: whole ones of a line each, with their

@@ -56,6 +56,7 @@ pub(super) struct Log {
     pod: Option<Arc<PodInfo>>,
     /// Since when it waits for that: it is not read before it is known, or has been waited for.
     waits_since: Option<Instant>,
+    is_asked_about: bool,
     share: Share,
     /// Bytes that may be read in this turn; below 0: what the last turn took too much.
     deficit: isize,
@@ -160,6 +161,7 @@ impl Log {
             treatment,
             pod: None,
             waits_since: None,
+            is_asked_about: false,
             share,
             deficit: 0,
             dropping: [false; 3],
@@ -183,6 +185,11 @@ impl Log {
     /// From now on it waits for what is to be known of its pod.
     pub(super) fn wait_for_pod(&mut self, now: Instant) {
         self.waits_since = Some(now);
+    }
+
+    /// Whether its pod was not looked up yet. True once.
+    pub(super) fn is_to_be_asked_about(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_asked_about, true)
     }
 
     /// Since when it waits for what is to be known of its pod.

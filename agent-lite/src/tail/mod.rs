@@ -35,7 +35,7 @@ use file::{Identity, Opened};
 use log::{Format, Log, Names, Output, Reading, WallTime};
 use share::Shares;
 pub use share::{Budget, Policy, Sharing};
-pub use treat::Workshop;
+pub use treat::{Tools, Workshop};
 
 /// Read from one log before the next has its turn, bytes.
 const QUANTUM: usize = 256 * 1024;
@@ -202,8 +202,8 @@ impl Tailer {
 
     /// Says of containers what is known of their pods.
     #[must_use]
-    pub fn with_pods(mut self, pods: Pods) -> Self {
-        self.pods = Some(pods);
+    pub fn with_pods(mut self, pods: Option<Pods>) -> Self {
+        self.pods = pods;
         self
     }
 
@@ -224,16 +224,19 @@ impl Tailer {
         let generation = pods.generation();
         let is_new = std::mem::replace(&mut self.described, generation) != generation;
         for log in &mut self.logs {
+            let is_first = log.is_to_be_asked_about();
             let Key::Container(container, _) = &log.key else { continue };
             let waits_since = log.waits_since();
-            if !is_new && waits_since.is_none() {
+            let may_wait = waits_since.is_some_and(|since| now.saturating_duration_since(since) < pods.wait());
+            // Not in each pass: a look-up in vain makes the source ask.
+            let is_over = waits_since.is_some() && !may_wait;
+            if !is_new && !is_over && !is_first {
                 continue;
             }
             let Pod { namespace, name, uid } = &container.pod;
-            let may_wait = waits_since.is_some_and(|since| now.saturating_duration_since(since) < pods.wait());
             match pods.lookup(namespace, name, uid) {
                 Lookup::Known(info) => log.describe(&info, may_wait, &self.workshop),
-                Lookup::Unknown | Lookup::Unavailable if waits_since.is_some() && !may_wait => {
+                Lookup::Unknown | Lookup::Unavailable if is_over => {
                     self.counts.undescribed += 1;
                     log.go_on_undescribed();
                 }

@@ -17,6 +17,7 @@ mod deleted;
 mod fairness;
 mod gzip;
 mod long;
+mod treat;
 
 const DELETED: Deleted = Deleted { files: 4, bytes: 1 << 20 };
 

@@ -15,19 +15,24 @@ use crate::parse::multiline::{Limits, Rule};
 use crate::record::Line;
 use crate::redact::{Outcome, Redactor, Scope};
 
-/// The tools that messages are treated with, and which of them containers get without asking.
-#[derive(Debug)]
-pub struct Workshop {
-    /// Takes secrets out; `None`: nothing is redacted.
-    pub redactor: Option<Redactor>,
-    /// Parsers by name.
+/// Parsers and multi-line rules by name.
+#[derive(Debug, Clone, Default)]
+pub struct Tools {
+    /// Parsers.
     pub parsers: HashMap<Arc<str>, Arc<Parser>>,
-    /// Rules for messages of several lines, by name.
+    /// Rules for messages of several lines.
     pub multiline: HashMap<Arc<str>, Arc<Rule>>,
-    /// What holds for containers whose pods ask for nothing else.
+    /// The rule of containers whose pods ask for nothing.
     pub default_multiline: Option<Arc<Rule>>,
     /// Bounds of a message of several lines.
     pub limits: Limits,
+}
+
+/// Where messages are treated.
+#[derive(Debug)]
+pub struct Workshop {
+    pub(super) redactor: Option<Redactor>,
+    pub(super) tools: Tools,
     parsed: Parsed,
     utc: TimeContext,
 }
@@ -35,15 +40,16 @@ pub struct Workshop {
 impl Default for Workshop {
     /// Nothing is done to any message.
     fn default() -> Self {
-        Self {
-            redactor: None,
-            parsers: HashMap::new(),
-            multiline: HashMap::new(),
-            default_multiline: None,
-            limits: Limits::default(),
-            parsed: Parsed::default(),
-            utc: TimeContext { now: 0, zone: TimeZone::UTC },
-        }
+        Self::new(None, Tools::default())
+    }
+}
+
+impl Workshop {
+    /// Redacts with `redactor`, and uses `tools` where a pod asks for one.
+    #[must_use]
+    pub fn new(redactor: Option<Redactor>, tools: Tools) -> Self {
+        let utc = TimeContext { now: 0, zone: TimeZone::UTC };
+        Self { redactor, tools, parsed: Parsed::default(), utc }
     }
 }
 
@@ -67,7 +73,7 @@ impl Workshop {
     /// What is done to a log of a namespace (or unit) of which nothing else is known. `joined`: lines may be
     /// stack traces.
     pub(super) fn treatment(&self, namespace: &str, joined: bool) -> Treatment {
-        let multiline = self.default_multiline.clone().filter(|_| joined);
+        let multiline = self.tools.default_multiline.clone().filter(|_| joined);
         let of_stream = OfStream { multiline, ..OfStream::default() };
         let redact = self.redactor.as_ref().map(|redactor| redactor.scope(namespace));
         Treatment {
@@ -83,9 +89,9 @@ impl Workshop {
             let (choice, of_stream) = (info.choice(container, stream), &mut treatment.streams[stream as usize]);
             of_stream.exclude = choice.exclude;
             if let Some(name) = &choice.multiline {
-                of_stream.multiline = self.multiline.get(name).cloned();
+                of_stream.multiline = self.tools.multiline.get(name).cloned();
             }
-            of_stream.parser = choice.parser.as_ref().and_then(|name| self.parsers.get(name).cloned());
+            of_stream.parser = choice.parser.as_ref().and_then(|name| self.tools.parsers.get(name).cloned());
         }
         treatment
     }

@@ -80,7 +80,7 @@ impl Log {
             return true;
         };
         let step = rule.step(&mut self.multiline[at], piece.content);
-        let limits = output.workshop.limits;
+        let limits = output.workshop.tools.limits;
         let fits = |pending: &Pending| {
             pending.lines < limits.lines && pending.content.len() + 1 + piece.content.len() <= limits.bytes
         };
@@ -214,7 +214,7 @@ impl Log {
 
     /// Sends the messages for whose next line has been waited long enough.
     pub(super) fn complete_old(&mut self, output: &mut Output<'_>) {
-        let age = output.workshop.limits.age;
+        let age = output.workshop.tools.limits.age;
         for stream in STREAMS {
             let is_old = |pending: &Pending| {
                 pending.waits && !pending.is_open && output.now.saturating_duration_since(pending.grown) >= age
