@@ -38,6 +38,8 @@ start() {
   exe=$(readlink -f "$1")
   setsid "$@" >>"$KUBE_RUN/$name.log" 2>&1 </dev/null &
   echo "$! $exe" >"$KUBE_RUN/$name.pid"
+  # For a moment it is still this shell's copy.
+  until alive "$name" || [[ ! -d /proc/$! ]]; do sleep 0.01; done
 }
 
 # stop NAME [SECONDS]: asks it to end, and kills it when it has not after so long (20).
