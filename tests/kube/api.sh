@@ -101,15 +101,18 @@ up() {
   echo "$KUBE_RUN/admin.kubeconfig"
 }
 
+# It waits for watches to end, for a minute if it may.
+readonly GRACE=3
+
 case ${1:-} in
   up) up ;;
   restart)
-    stop apiserver
+    stop apiserver "$GRACE"
     sleep "${2:-0}"
     up
     ;;
   down)
-    stop apiserver
+    stop apiserver "$GRACE"
     stop etcd
     rm -rf "$KUBE_RUN/etcd"
     ;;

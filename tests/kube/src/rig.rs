@@ -3,6 +3,7 @@
 mod agent;
 mod faults;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -57,8 +58,20 @@ pub struct Plan {
     pub duration: Duration,
     /// Decides the lines and the moments.
     pub seed: u64,
+    /// What befalls it.
+    pub faults: BTreeSet<Fault>,
 }
 
+/// A run that is over. While it lives its node does, and when it is dropped in a panic its files are kept.
+#[derive(Debug)]
+pub struct Run {
+    /// How it came out.
+    pub verdict: Verdict,
+    _rig: Rig,
+    _witness: Witness,
+}
+
+#[derive(Debug)]
 struct Rig {
     // Dropped in this order.
     agent: Mutex<Agent>,
@@ -77,7 +90,7 @@ struct Rig {
 ///
 /// # Panics
 /// When a part of the rig did.
-pub async fn run(plan: &Plan) -> Result<Verdict> {
+pub async fn run(plan: &Plan) -> Result<Run> {
     // The random part of every line, so that it is none of another run's.
     let number = u32::try_from(plan.seed & 0xffff_ffff).unwrap_or_default();
     let cluster = Cluster::start(&[writer()?, our_binary("sluice-agent")?])?;
@@ -110,7 +123,7 @@ pub async fn run(plan: &Plan) -> Result<Verdict> {
     if let Err(error) = drained {
         verdict.wrong.push(format!("{error:#}"));
     }
-    Ok(verdict)
+    Ok(Run { verdict, _rig: rig, _witness: witness })
 }
 
 /// The writer beside this program: a binary of this crate.
@@ -191,6 +204,9 @@ impl Rig {
     }
 
     async fn kill_agents(&self, start: Instant) -> Result<()> {
+        if !self.plan.faults.contains(&Fault::AgentDown) {
+            return Ok(());
+        }
         let mut nth = 1;
         while !self.is_over(start) {
             self.wait_until(start, KILL_EVERY * nth).await;
@@ -206,6 +222,9 @@ impl Rig {
     }
 
     async fn take_gateway_away(&self, start: Instant) -> Result<()> {
+        if !self.plan.faults.contains(&Fault::GatewayAway) {
+            return Ok(());
+        }
         self.wait_until(start, self.plan.duration / 4).await;
         let mut gateway = self.gateway.lock().await;
         let ongoing = self.begin(Fault::GatewayAway);
@@ -218,6 +237,9 @@ impl Rig {
     }
 
     async fn take_api_away(&self, start: Instant) -> Result<()> {
+        if !self.plan.faults.contains(&Fault::ApiAway) {
+            return Ok(());
+        }
         self.wait_until(start, self.plan.duration * 7 / 10).await;
         let ongoing = self.begin(Fault::ApiAway);
         self.cluster.restart_api(API_AWAY).await?;
@@ -243,13 +265,15 @@ impl Rig {
         Ok(())
     }
 
-    /// Pods that write much and are removed in the middle of it.
+    /// Pods that write much, and one that writes long lines, and are removed in the middle of it.
     async fn make_victims(&self, start: Instant) -> Result<()> {
         let mut nth = 0;
         while start.elapsed() + VICTIM_LIFE < self.plan.duration {
             let names = [format!("victim-{nth}a"), format!("victim-{nth}b")];
             for name in &names {
-                self.make(name, false, &[Writing { rate: FAST, ..Writing::default() }]).await?;
+                let fast = Writing { rate: FAST, ..Writing::default() };
+                let long = Writing { rate: 20, line_size: 60_000, ..Writing::default() };
+                self.make(name, false, &[fast, long]).await?;
             }
             tokio::time::sleep(VICTIM_LIFE).await;
             // One with a second of grace, in which it goes on writing, one without.

@@ -49,8 +49,8 @@ pub struct Testimony {
 /// A thread that watches and links.
 #[derive(Debug)]
 pub struct Witness {
-    /// The links; gone with it.
-    _links: TempDir,
+    /// Always there but while being dropped.
+    links: Option<TempDir>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<Testimony>>>,
 }
@@ -79,7 +79,7 @@ impl Witness {
             Ok(watch.testimony)
         };
         let thread = std::thread::Builder::new().name("witness".to_owned()).spawn(move || runtime.block_on(watching))?;
-        Ok(Self { _links: links, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { links: Some(links), stop: Some(stop), thread: Some(thread) })
     }
 
     /// What it saw. Its links stay until it is dropped.
@@ -93,6 +93,14 @@ impl Witness {
         drop(self.stop.take());
         let thread = self.thread.take().expect("asked once");
         thread.join().map_err(|_| anyhow::anyhow!("the witness panicked"))?
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if let Some(links) = self.links.take().filter(|_| std::thread::panicking()) {
+            eprintln!("what was on the disk is kept in {}", links.keep().display());
+        }
     }
 }
 

@@ -3,10 +3,11 @@
 //!
 //! MINUTES   how long pods write, for each test; default: 2
 //! SEED      of the lines and the moments; default: a random one
+//! FAULTS    what befalls it, out of `agent gateway api`; default: all of them
 
 use std::time::Duration;
 
-use sluice_kube_tests::rig::{self, Kind, Plan};
+use sluice_kube_tests::rig::{self, Fault, Kind, Plan};
 use tokio::sync::Mutex;
 
 /// There is one node.
@@ -25,12 +26,16 @@ async fn every_line_once(agent: Kind) {
     let plan = Plan {
         agent,
         duration: Duration::from_secs_f64(60.0 * from_env("MINUTES").unwrap_or(2.0)),
+        faults: match std::env::var("FAULTS") {
+            Ok(names) => names.split_whitespace().map(|name| name.parse().expect("a fault")).collect(),
+            Err(_) => Fault::ALL.into(),
+        },
         seed: from_env("SEED").unwrap_or_else(rand::random),
     };
     println!("{agent:?}: SEED={} for {:?}", plan.seed, plan.duration);
-    let verdict = rig::run(&plan).await.expect("a node");
-    println!("{agent:?}, SEED={}:\n{verdict}", plan.seed);
-    let failures = verdict.failures(LOST_IS_KNOWN);
+    let run = rig::run(&plan).await.expect("a node");
+    println!("{agent:?}, SEED={}:\n{}", plan.seed, run.verdict);
+    let failures = run.verdict.failures(LOST_IS_KNOWN);
     assert!(failures.is_empty(), "SEED={}: {}", plan.seed, failures.join(", "));
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::str::FromStr;
 
 use sluice_harness::latency::now_ns;
 
@@ -14,6 +15,25 @@ pub enum Fault {
     GatewayAway,
     /// The API server restarts.
     ApiAway,
+}
+
+impl Fault {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::AgentDown, Self::GatewayAway, Self::ApiAway];
+}
+
+/// `agent`, `gateway`, `api`.
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "agent" => Ok(Self::AgentDown),
+            "gateway" => Ok(Self::GatewayAway),
+            "api" => Ok(Self::ApiAway),
+            _ => Err(format!("no fault is called {name:?}: use agent, gateway, api")),
+        }
+    }
 }
 
 impl fmt::Display for Fault {
