@@ -24,7 +24,8 @@ seed=${SEED:-$RANDOM}
 tests/kube/install.sh >/dev/null
 flags=()
 [[ $profile == debug ]] || flags=(--release)
-cargo build "${flags[@]}" -p sluice-agent -p sluice-gateway -p sluice-kube-tests --bins
+# All of them, as the other tests have them: another selection would have its own features, and be built anew.
+cargo build "${flags[@]}" --workspace --bins
 
 # Test directories of this run alone; short, for the paths of sockets are.
 export TMPDIR=/tmp/sluice-$$

@@ -31,7 +31,8 @@ impl Api {
             std::fs::read(&path).with_context(|| path.display().to_string())
         };
         let ca = reqwest::Certificate::from_pem(&read("ca.crt")?)?;
-        let client = reqwest::Client::builder().no_proxy().tls_certs_only([ca]).timeout(Duration::from_secs(10)).build()?;
+        let client =
+            reqwest::Client::builder().no_proxy().tls_certs_only([ca]).timeout(Duration::from_secs(10)).build()?;
         let token = String::from_utf8(read("admin.token")?)?.trim().to_owned();
         Ok(Self { client, url: format!("https://127.0.0.1:{port}"), token })
     }
@@ -58,7 +59,8 @@ impl Api {
     /// # Errors
     /// There is no answer.
     pub async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Value>> {
-        let (status, body) = self.call(Method::GET, &format!("/api/v1/namespaces/{namespace}/pods/{name}"), None).await?;
+        let (status, body) =
+            self.call(Method::GET, &format!("/api/v1/namespaces/{namespace}/pods/{name}"), None).await?;
         match status {
             StatusCode::NOT_FOUND => Ok(None),
             StatusCode::OK => Ok(Some(serde_json::from_str(&body)?)),

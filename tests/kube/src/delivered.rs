@@ -10,6 +10,7 @@ use serde::Deserialize;
 use sluice_harness::line::{self, LineId, TOKEN};
 
 use crate::disk::{Log, excerpt};
+use crate::pods::is_writer;
 
 /// The members of a record that say what it is and whose.
 #[derive(Debug, Deserialize)]
@@ -87,7 +88,8 @@ impl Delivered {
         };
         let text = record._msg.as_bytes();
         let header = line::verify(text).ok();
-        if header.is_none() && memchr::memmem::find(text, TOKEN).is_none() && !is_of_writer(&record) {
+        // What is left of a line need not have a line's beginning.
+        if header.is_none() && memchr::memmem::find(text, TOKEN).is_none() && !is_writer(&record.k8s_container_name) {
             self.foreign += 1;
             return;
         }
@@ -118,11 +120,6 @@ impl Delivered {
             None => self.broken.push((log, record._msg.into_owned())),
         }
     }
-}
-
-/// Whether a record without a line's beginning comes from a writer all the same: it is what is left of one.
-fn is_of_writer(record: &Record<'_>) -> bool {
-    record.k8s_container_name.starts_with('c') && record.k8s_container_name[1..].parse::<u32>().is_ok()
 }
 
 fn attempt(value: Option<&serde_json::Value>) -> u32 {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 
 use anyhow::{Context as _, Result};
-use sluice_harness::line::{self, LineId, Stream, TOKEN};
+use sluice_harness::line::{self, LineId, Stream};
 
+use crate::pods::is_writer;
 use crate::witness::{Seen, Testimony};
 
 /// An attempt of a container.
@@ -49,7 +50,7 @@ pub struct Disk {
     pub lines: HashMap<LineId, Line>,
     /// Ends of streams without the end of a line: what a program was writing when it was killed. Log and text.
     pub fragments: Vec<(usize, Vec<u8>)>,
-    /// Records that are no whole line of the run's, though they begin or end like one, with the file's name.
+    /// What is no record of a runtime's, and records of a writer's that are no whole line; with the file's name.
     pub broken: Vec<String>,
     /// Records of others.
     pub foreign: u64,
@@ -93,13 +94,10 @@ impl Disk {
         }
         for partial in partials.into_iter().flatten() {
             // The runtime marks the last text of a stream that has no newline as a piece. It may be whole.
-            if find(&partial.text).is_some_and(|(id, _)| id.run == run) {
-                match whole(&partial.text) {
-                    Some(id) => self.book(id, at, &partial),
-                    None => self.fragments.push((at, partial.text)),
-                }
-            } else {
-                self.foreign += 1;
+            match whole(&partial.text) {
+                Some(id) if id.run == run => self.book(id, at, &partial),
+                None if is_writer(&self.logs[at].container) => self.fragments.push((at, partial.text)),
+                _ => self.foreign += 1,
             }
         }
         Ok(())
@@ -111,7 +109,8 @@ impl Disk {
             return;
         };
         let slot = &mut partials[piece.stream.index()];
-        let partial = slot.get_or_insert_with(|| Partial { text: Vec::new(), first: piece.time, last: piece.time, file });
+        let partial =
+            slot.get_or_insert_with(|| Partial { text: Vec::new(), first: piece.time, last: piece.time, file });
         partial.text.extend_from_slice(piece.text);
         (partial.last, partial.file) = (piece.time, file);
         if piece.continues {
@@ -120,7 +119,7 @@ impl Disk {
         let Some(line) = slot.take() else { return };
         match whole(&line.text) {
             Some(id) if id.run == run => self.book(id, log, &line),
-            None if find(&line.text).is_some_and(|(id, _)| id.run == run) => {
+            None if is_writer(&self.logs[log].container) => {
                 self.broken.push(format!("{}: {}", self.describe(file), excerpt(&line.text)));
             }
             _ => self.foreign += 1,
@@ -199,12 +198,6 @@ fn place(seen: &Seen) -> Option<(Log, String)> {
     Some((log, age.to_owned()))
 }
 
-/// Where a text of the writer's begins, and whose it is.
-fn find(content: &[u8]) -> Option<(LineId, usize)> {
-    let at = memchr::memmem::find(content, TOKEN)?;
-    Some((line::parse_header(&content[at..])?.id, at))
-}
-
 /// Which line it is, if the content is all of it: its text, or a JSON object that has the text as a member.
 fn whole(content: &[u8]) -> Option<LineId> {
     if content.first() != Some(&b'{') {
@@ -219,3 +212,6 @@ fn whole(content: &[u8]) -> Option<LineId> {
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,12 @@ impl Default for Writing {
     }
 }
 
+/// Whether a container of this name is a writer.
+#[must_use]
+pub fn is_writer(container: &str) -> bool {
+    container.strip_prefix('c').is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
 /// Makes pods whose lines are told apart.
 #[derive(Debug)]
 pub struct Writers {

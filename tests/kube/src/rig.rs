@@ -21,8 +21,8 @@ use crate::pods::{Writers, Writing};
 use crate::verdict::{Verdict, verdict};
 use crate::witness::Witness;
 
-pub use agent::Kind;
 use agent::Agent;
+pub use agent::Kind;
 pub use faults::{Fault, Faults};
 
 /// How long anything may take to start.
@@ -318,7 +318,8 @@ impl Rig {
         let Ok(metrics) = Metrics::fetch(&self.agent.lock().await.metrics_url()).await else {
             return "the agent gives no metrics".to_owned();
         };
-        let shown = |name: &str| format!("{name} {}", metrics.get(&format!("sluice_agent_{name}"), &[]).unwrap_or(-1.0));
+        let shown =
+            |name: &str| format!("{name} {}", metrics.get(&format!("sluice_agent_{name}"), &[]).unwrap_or(-1.0));
         let names = [
             "read_lines_total",
             "torn_lines_total",

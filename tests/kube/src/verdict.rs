@@ -300,3 +300,6 @@ fn show<T: fmt::Debug>(f: &mut fmt::Formatter<'_>, items: &[T]) -> fmt::Result {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,7 +78,8 @@ impl Witness {
             watch.look_everywhere();
             Ok(watch.testimony)
         };
-        let thread = std::thread::Builder::new().name("witness".to_owned()).spawn(move || runtime.block_on(watching))?;
+        let thread =
+            std::thread::Builder::new().name("witness".to_owned()).spawn(move || runtime.block_on(watching))?;
         Ok(Self { links: Some(links), stop: Some(stop), thread: Some(thread) })
     }
 
@@ -159,7 +160,9 @@ impl Watch {
                 self.look_everywhere();
             }
             // A directory that went has no entry any more.
-            let (Some(directory), Some(name)) = (self.directories.get(&event.wd).cloned(), event.name) else { continue };
+            let (Some(directory), Some(name)) = (self.directories.get(&event.wd).cloned(), event.name) else {
+                continue;
+            };
             let path = directory.path.join(&name);
             if event.mask.contains(EventMask::ISDIR) {
                 if event.mask.intersects(EventMask::CREATE | EventMask::MOVED_TO) {

@@ -63,9 +63,8 @@ impl Faults {
     /// How long what went at `gone_ns` could only be held open: until the gateway was back, if it was away.
     #[must_use]
     pub fn held_until(&self, gone_ns: i64) -> i64 {
-        let away = |(fault, from, to): &&(Fault, i64, i64)| {
-            *fault == Fault::GatewayAway && (*from..=*to).contains(&gone_ns)
-        };
+        let away =
+            |(fault, from, to): &&(Fault, i64, i64)| *fault == Fault::GatewayAway && (*from..=*to).contains(&gone_ns);
         self.0.iter().find(away).map_or(gone_ns, |(.., to)| *to)
     }
 
