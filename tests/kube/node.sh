@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A real node over the API server of api.sh: containerd, runc and the kubelet. Its pods' logs are in this machine's
-# /var/log/pods, so there is one node at a time, and none on a machine that is a node already. Needs root.
+# /var/log/pods, so there is one node at a
+# time: the second waits. There is none on a machine that is a node already. Needs root.
 #
 #   tests/kube/node.sh up [ARCHIVE…]   waits until the node is ready; images to import beside the sandbox's
 #   tests/kube/node.sh ctr ARGUMENT…        containerd's client, in the kubelet's namespace
@@ -11,6 +12,7 @@
 # LOG_MAX_SIZE    the kubelet rotates a log above this size; default: 1Mi
 # LOG_MAX_FILES   and keeps so many files of a container; default: 5
 # LOG_INTERVAL    how often it looks; default: 3s
+# NODE_WAIT       seconds to wait for another node's end; default: 600
 # KUBE_ROOT, KUBE_RUN, KUBE_PORT: common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -30,11 +32,16 @@ ctr() { command ctr --address "$SOCKET" --namespace k8s.io "$@"; }
 # The file says whose node this machine is. It is read and written under its lock.
 take_lock() {
   exec 9>>"$LOCK"
-  flock --nonblock 9 || die "another node is being started on this machine"
-  local other
-  other=$(<"$LOCK")
+  flock 9
+  local other end=$((SECONDS + ${NODE_WAIT:-600}))
+  while other=$(<"$LOCK") && [[ -n $other ]] && (KUBE_RUN=$other && alive containerd); do
+    ((SECONDS < end)) || die "another node runs on this machine: $other"
+    say "another node runs on this machine, waiting for its end: $other"
+    flock --unlock 9
+    sleep 5
+    flock 9
+  done
   if [[ -n $other && -d $other ]]; then
-    ! (KUBE_RUN=$other && alive containerd) || die "another node runs on this machine: $other"
     say "the node at $other was not brought down, cleaning up after it"
     KUBE_RUN=$other "$0" clean 9>&-
   fi

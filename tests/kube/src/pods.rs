@@ -18,13 +18,15 @@ pub struct Writing {
     pub lines: u64,
     /// Mean bytes of a line; above 16 KiB containerd splits them.
     pub line_size: usize,
+    /// Writes each line in two halves, so many milliseconds apart: its death cuts lines.
+    pub stutter: u64,
     /// How it ends after its lines; `None`: it stays.
     pub exit: Option<u8>,
 }
 
 impl Default for Writing {
     fn default() -> Self {
-        Self { rate: 50, lines: 0, line_size: 200, exit: None }
+        Self { rate: 50, lines: 0, line_size: 200, stutter: 0, exit: None }
     }
 }
 
@@ -84,6 +86,7 @@ impl Writers {
             format!("--rate={}", writing.rate),
             format!("--lines={}", writing.lines),
             format!("--line-size={}", writing.line_size),
+            format!("--stutter={}", writing.stutter),
         ];
         command.extend(writing.exit.map(|status| format!("--exit={status}")));
         self.containers += 1;

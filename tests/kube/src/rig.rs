@@ -44,8 +44,9 @@ const VICTIM_EVERY: Duration = Duration::from_secs(12);
 /// How long such a pod lives.
 const VICTIM_LIFE: Duration = Duration::from_secs(8);
 
-/// Where our pods are.
-const NAMESPACE: &str = "busy";
+/// Where our pods are: lines of a namespace travel together, so that neighbours in it wait for each other, and
+/// those of another do not. One noisy pod is among the quiet ones.
+const NAMESPACES: [&str; 5] = ["quiet", "noisy", "loops", "shorts", "victims"];
 /// Lines a second that are enough for a rotation at nearly every look of the kubelet's.
 const FAST: u64 = 2_500;
 
@@ -153,7 +154,9 @@ impl Rig {
         let mut gateway = Program::start(spec.arg("run").arg("--config").arg(path("gateway.yaml")))?;
         let gateway_admin = format!("http://127.0.0.1:{admin}");
         gateway.wait_for_http(&format!("{gateway_admin}/readyz"), PATIENCE).await?;
-        cluster.api().create_namespace(NAMESPACE).await?;
+        for namespace in NAMESPACES {
+            cluster.api().create_namespace(namespace).await?;
+        }
         let agent = Agent::start(plan.agent, &cluster, push, agent_admin).await?;
         Ok(Self {
             agent: Mutex::new(agent),
@@ -175,24 +178,26 @@ impl Rig {
         let steady = |rate, line_size| vec![Writing { rate, line_size, ..Writing::default() }];
         let looping = |lines, rate| vec![Writing { lines, rate, exit: Some(1), ..Writing::default() }];
         for at in 0..12 {
-            self.make(&format!("steady-{at}"), false, &steady(10 + 10 * at, 200)).await?;
+            self.make("quiet", &format!("steady-{at}"), false, &steady(10 + 10 * at, 200)).await?;
         }
         for at in 0..4 {
-            self.make(&format!("fast-{at}"), false, &steady(FAST, 200)).await?;
+            self.make(if at == 0 { "quiet" } else { "noisy" }, &format!("fast-{at}"), false, &steady(FAST, 200))
+                .await?;
         }
         for at in 0..2 {
-            self.make(&format!("long-{at}"), false, &steady(5, 40_000)).await?;
-            self.make(&format!("pair-{at}"), false, &[steady(100, 300), steady(30, 2_000)].concat()).await?;
+            self.make("quiet", &format!("long-{at}"), false, &steady(5, 40_000)).await?;
+            self.make("quiet", &format!("pair-{at}"), false, &[steady(100, 300), steady(30, 2_000)].concat()).await?;
         }
         for at in 0..8 {
-            self.make(&format!("loop-{at}"), true, &looping(20 + 60 * at, if at < 6 { 0 } else { 200 })).await?;
+            self.make("loops", &format!("loop-{at}"), true, &looping(20 + 60 * at, if at < 6 { 0 } else { 200 }))
+                .await?;
         }
         Ok(())
     }
 
-    async fn make(&self, name: &str, restart: bool, containers: &[Writing]) -> Result<()> {
+    async fn make(&self, namespace: &str, name: &str, restart: bool, containers: &[Writing]) -> Result<()> {
         let pod = self.writers.lock().expect("not poisoned").pod(name, restart, containers);
-        self.cluster.api().create_pod(NAMESPACE, &pod).await
+        self.cluster.api().create_pod(namespace, &pod).await
     }
 
     fn is_over(&self, start: Instant) -> bool {
@@ -253,12 +258,12 @@ impl Rig {
         while !self.is_over(start) {
             let name = format!("short-{nth}");
             let writing = Writing { rate: 0, lines: 10 + 37 * u64::from(nth % 7), exit: Some(0), ..Writing::default() };
-            self.make(&name, false, &[writing]).await?;
+            self.make("shorts", &name, false, &[writing]).await?;
             let ended = |pod: Option<&serde_json::Value>| {
                 pod.is_none_or(|pod| matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")))
             };
-            self.cluster.api().until(NAMESPACE, &name, PATIENCE, ended).await?;
-            self.cluster.api().delete_pod(NAMESPACE, &name, 0).await?;
+            self.cluster.api().until("shorts", &name, PATIENCE, ended).await?;
+            self.cluster.api().delete_pod("shorts", &name, 0).await?;
             nth += 1;
             self.wait_until(start, SHORT_EVERY * nth).await;
         }
@@ -272,13 +277,13 @@ impl Rig {
             let names = [format!("victim-{nth}a"), format!("victim-{nth}b")];
             for name in &names {
                 let fast = Writing { rate: FAST, ..Writing::default() };
-                let long = Writing { rate: 20, line_size: 60_000, ..Writing::default() };
-                self.make(name, false, &[fast, long]).await?;
+                let long = Writing { rate: 4, line_size: 60_000, stutter: 150, ..Writing::default() };
+                self.make("victims", name, false, &[fast, long]).await?;
             }
             tokio::time::sleep(VICTIM_LIFE).await;
             // One with a second of grace, in which it goes on writing, one without.
             for (name, grace) in names.iter().zip([1, 0]) {
-                self.cluster.api().delete_pod(NAMESPACE, name, grace).await?;
+                self.cluster.api().delete_pod("victims", name, grace).await?;
             }
             nth += 1;
             self.wait_until(start, VICTIM_EVERY * nth).await;

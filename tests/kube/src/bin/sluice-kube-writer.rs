@@ -47,6 +47,9 @@ struct Arguments {
     /// Seed of the lines' shapes
     #[arg(long)]
     seed: u64,
+    /// Writes each line in two halves, this many milliseconds apart
+    #[arg(long, default_value_t = 0)]
+    stutter: u64,
     /// Exit status after the last line; without it the program stays until it is ended
     #[arg(long)]
     exit: Option<u8>,
@@ -111,10 +114,17 @@ fn write_lines(arguments: &Arguments, source: u32) -> Result<()> {
         line.clear();
         push_content(&mut line, &pool, &mix.shape(source, stream, seq), id, now_ns());
         line.push(b'\n');
-        match stream {
-            Stream::Stdout => io::stdout().write_all(&line)?,
-            Stream::Stderr => io::stderr().write_all(&line)?,
+        let mut output: Box<dyn io::Write> = match stream {
+            Stream::Stdout => Box::new(io::stdout()),
+            Stream::Stderr => Box::new(io::stderr()),
+        };
+        let (first, rest) = line.split_at(if arguments.stutter > 0 { line.len() / 2 } else { 0 });
+        if !first.is_empty() {
+            output.write_all(first)?;
+            output.flush()?;
+            thread::sleep(Duration::from_millis(arguments.stutter));
         }
+        output.write_all(rest)?;
         numbers[stream.index()] += 1;
         nth += 1;
     }
