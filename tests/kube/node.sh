@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # A real node over the API server of api.sh: containerd, runc and the kubelet. Its pods' logs are in this machine's
-# /var/log/pods, so there is one node at a
-# time: the second waits. There is none on a machine that is a node already. Needs root.
+# /var/log/pods, so there is one node at a time (the second waits), and none on a machine that is one already. Needs root.
 #
-#   tests/kube/node.sh up [ARCHIVE…]   waits until the node is ready; images to import beside the sandbox's
+#   tests/kube/node.sh up [ARCHIVE…]        imports these images, too, and waits until the node is ready
 #   tests/kube/node.sh ctr ARGUMENT…        containerd's client, in the kubelet's namespace
 #   tests/kube/node.sh down                 ends everything, unmounts, removes cgroups, pods' logs and stored state
 #
@@ -33,10 +32,11 @@ ctr() { command ctr --address "$SOCKET" --namespace k8s.io "$@"; }
 take_lock() {
   exec 9>>"$LOCK"
   flock 9
-  local other end=$((SECONDS + ${NODE_WAIT:-600}))
+  local other said='' end=$((SECONDS + ${NODE_WAIT:-600}))
   while other=$(<"$LOCK") && [[ -n $other ]] && (KUBE_RUN=$other && alive containerd); do
     ((SECONDS < end)) || die "another node runs on this machine: $other"
-    say "another node runs on this machine, waiting for its end: $other"
+    [[ $said == "$other" ]] || say "another node runs on this machine, waiting for its end: $other"
+    said=$other
     flock --unlock 9
     sleep 5
     flock 9

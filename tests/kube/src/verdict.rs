@@ -13,6 +13,8 @@ use crate::rig::{Fault, Faults};
 const SHOWN: usize = 10;
 /// A file that goes so soon after a line was written to it leaves the agent hardly a chance.
 const SOON_NS: i64 = 1_000_000_000;
+/// How long an agent that is behind may hold a file open that is gone.
+const HELD_NS: i64 = 60_000_000_000;
 
 /// What the agent says it could not read.
 #[derive(Debug, Clone)]
@@ -57,11 +59,6 @@ impl Place {
             _ => Self::RemovedRotated,
         }
     }
-
-    /// What today's agent cannot help: it reads no `.gz`, and nothing that went before it came to it.
-    fn is_known(self) -> bool {
-        self != Self::StillThere
-    }
 }
 
 impl fmt::Display for Place {
@@ -86,6 +83,16 @@ pub struct Cause {
     pub during: BTreeSet<Fault>,
     /// Its file went within a second of its writing.
     pub soon: bool,
+    /// The agent was killed within a minute after its file went, and with it what it held open.
+    pub killed_later: bool,
+}
+
+impl Cause {
+    /// What today's agent cannot help: it holds open what goes before it is read, but not beyond its own end, and
+    /// it reads no `.gz`.
+    fn is_known(&self) -> bool {
+        self.place != Place::StillThere && (self.during.contains(&Fault::AgentDown) || self.killed_later)
+    }
 }
 
 impl fmt::Display for Cause {
@@ -94,10 +101,13 @@ impl fmt::Display for Cause {
         if self.soon {
             f.write_str(", within a second")?;
         }
-        if self.during.is_empty() {
+        let mut names: Vec<_> = self.during.iter().map(ToString::to_string).collect();
+        if self.killed_later && !self.during.contains(&Fault::AgentDown) {
+            names.push("agent killed later".to_owned());
+        }
+        if names.is_empty() {
             return f.write_str(" (nothing was away)");
         }
-        let names: Vec<_> = self.during.iter().map(ToString::to_string).collect();
         write!(f, " ({})", names.join(", "))
     }
 }
@@ -207,6 +217,7 @@ impl Verdict {
             place: Place::of(disk, line),
             during: faults.between(line.first_ns, gone_at.map_or(i64::MAX, |gone| faults.held_until(gone))),
             soon: gone_at.is_some_and(|gone| gone - line.last_ns < SOON_NS),
+            killed_later: gone_at.is_some_and(|gone| faults.killed_within(gone, HELD_NS)),
         };
         let loss = self.lost.entry(cause).or_default();
         loss.lines += 1;
@@ -246,7 +257,7 @@ impl Verdict {
                 failures.push(format!("{count} {what}"));
             }
         };
-        let unexcused = self.lost.iter().filter(|(cause, _)| !(lost_is_known && cause.place.is_known()));
+        let unexcused = self.lost.iter().filter(|(cause, _)| !(lost_is_known && cause.is_known()));
         fail(unexcused.map(|(_, loss)| loss.lines).sum(), "lost");
         fail(self.repeated.len() as u64, "repeated");
         fail(self.broken.len() as u64, "broken");

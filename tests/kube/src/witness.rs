@@ -66,7 +66,7 @@ impl Witness {
         let links = tempfile::Builder::new().prefix("sluice-witness-").tempdir_in(beside)?;
         let (stop, stopped) = oneshot::channel();
         let inotify = Inotify::init()?;
-        let mut watch = Watch::new(pods.to_owned(), links.path().to_owned(), inotify.watches())?;
+        let mut watch = Watch::new(pods, links.path().to_owned(), inotify.watches())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let watching = async move {
             let mut events = inotify.into_event_stream(vec![0; 64 * 1024])?;
@@ -136,7 +136,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(pods: PathBuf, links: PathBuf, watches: Watches) -> Result<Self> {
+    fn new(pods: &Path, links: PathBuf, watches: Watches) -> Result<Self> {
         let mut watch = Self {
             links,
             watches,
@@ -147,7 +147,7 @@ impl Watch {
             compressed: HashMap::new(),
             testimony: Testimony::default(),
         };
-        watch.enter(Directory { path: pods.clone(), depth: Depth::Pods });
+        watch.enter(&Directory { path: pods.to_owned(), depth: Depth::Pods });
         ensure!(watch.testimony.doubts.is_empty(), "{}: {:?}", pods.display(), watch.testimony.doubts);
         Ok(watch)
     }
@@ -274,16 +274,16 @@ impl Watch {
             Depth::Pod => Depth::Container,
             Depth::Container => return,
         };
-        self.enter(Directory { path, depth });
+        self.enter(&Directory { path, depth });
     }
 
     /// Watches a directory and looks at what is in it already.
-    fn enter(&mut self, directory: Directory) {
+    fn enter(&mut self, directory: &Directory) {
         let mask = WatchMask::CREATE | WatchMask::MOVED_FROM | WatchMask::MOVED_TO | WatchMask::DELETE;
         match self.watches.add(&directory.path, mask | WatchMask::ONLYDIR) {
             Ok(descriptor) => {
                 self.directories.insert(descriptor, directory.clone());
-                self.look_into(&directory);
+                self.look_into(directory);
             }
             // One that held a log would have said so by an event of its parent's.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

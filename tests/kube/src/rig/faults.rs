@@ -60,12 +60,24 @@ impl Faults {
         self.0[ongoing].2 = now();
     }
 
+    #[cfg(test)]
+    pub(crate) fn of<const N: usize>(faults: [(Fault, i64, i64); N]) -> Self {
+        Self(faults.to_vec())
+    }
+
     /// How long what went at `gone_ns` could only be held open: until the gateway was back, if it was away.
     #[must_use]
     pub fn held_until(&self, gone_ns: i64) -> i64 {
         let away =
             |(fault, from, to): &&(Fault, i64, i64)| *fault == Fault::GatewayAway && (*from..=*to).contains(&gone_ns);
         self.0.iter().find(away).map_or(gone_ns, |(.., to)| *to)
+    }
+
+    /// Whether the agent was killed within so long after `gone_ns`: what it held open until then, it lost.
+    #[must_use]
+    pub fn killed_within(&self, gone_ns: i64, nanos: i64) -> bool {
+        let since = gone_ns..=gone_ns.saturating_add(nanos);
+        self.0.iter().any(|(fault, from, _)| *fault == Fault::AgentDown && since.contains(from))
     }
 
     /// What was wrong at some moment from the first time to the last.

@@ -61,7 +61,7 @@ fn a_lost_line_is_forgiven_only_where_a_gap_covers_it() {
 }
 
 #[test]
-fn what_is_lost_though_its_file_is_there_is_never_a_known_loss() {
+fn only_what_went_before_the_agent_was_killed_is_a_known_loss() {
     let gone_at = Some(20_000_000_000);
     for (seen, place) in [
         (seen(), Place::StillThere),
@@ -73,9 +73,14 @@ fn what_is_lost_though_its_file_is_there_is_never_a_known_loss() {
         let disk = disk(seen);
         let mut delivered = delivered(&disk);
         delivered.lines.remove(&id(0));
-        let verdict = judge(&disk, &delivered, &[]);
-        assert_eq!(verdict.lost.keys().map(|cause| cause.place).collect::<Vec<_>>(), [place]);
-        assert_eq!(verdict.failures(true).is_empty(), place != Place::StillThere);
+        let judged = |faults: &Faults| verdict(&disk, &delivered, &[], faults, &[]);
+        let untouched = judged(&Faults::default());
+        assert_eq!(untouched.lost.keys().map(|cause| cause.place).collect::<Vec<_>>(), [place]);
+        assert_eq!(untouched.failures(true), ["1 lost"], "nobody killed the agent");
+        let killed = judged(&Faults::of([(Fault::AgentDown, 30 * SECOND, 31 * SECOND)]));
+        assert_eq!(killed.failures(true).is_empty(), place != Place::StillThere);
+        assert_eq!(killed.failures(false), ["1 lost"]);
+        assert_eq!(judged(&Faults::of([(Fault::GatewayAway, 0, 31 * SECOND)])).failures(true), ["1 lost"]);
     }
 }
 
