@@ -50,6 +50,8 @@ pub struct Disk {
     pub lines: HashMap<LineId, Line>,
     /// Ends of streams without the end of a line: what a program was writing when it was killed. Log and text.
     pub fragments: Vec<(usize, Vec<u8>)>,
+    /// Lines that a rotation cut, with the text before the cut and the text behind it.
+    pub cut: Vec<(LineId, Vec<u8>, Vec<u8>)>,
     /// What is no record of a runtime's, and records of a writer's that are no whole line; with the file's name.
     pub broken: Vec<String>,
     /// Records of others.
@@ -109,8 +111,10 @@ impl Disk {
             return;
         };
         let slot = &mut partials[piece.stream.index()];
-        let partial =
-            slot.get_or_insert_with(|| Partial { text: Vec::new(), first: piece.time, last: piece.time, file });
+        let partial = slot.get_or_insert_with(|| Partial::new(&piece, file));
+        if partial.file != file {
+            partial.cut = Some(partial.text.len());
+        }
         partial.text.extend_from_slice(piece.text);
         (partial.last, partial.file) = (piece.time, file);
         if piece.continues {
@@ -118,7 +122,10 @@ impl Disk {
         }
         let Some(line) = slot.take() else { return };
         match whole(&line.text) {
-            Some(id) if id.run == run => self.book(id, log, &line),
+            Some(id) if id.run == run => {
+                self.book(id, log, &line);
+                self.book_cut(id, &line);
+            }
             None if is_writer(&self.logs[log].container) => {
                 self.broken.push(format!("{}: {}", self.describe(file), excerpt(&line.text)));
             }
@@ -130,6 +137,12 @@ impl Disk {
         let (first_ns, last_ns) = (line.first, line.last);
         let line = Line { log, file: line.file, first_ns, last_ns, bytes: line.text.len() };
         self.repeated += u64::from(self.lines.insert(id, line).is_some());
+    }
+
+    fn book_cut(&mut self, id: LineId, line: &Partial) {
+        if let Some((before, behind)) = line.cut.and_then(|at| line.text.split_at_checked(at)) {
+            self.cut.push((id, before.to_vec(), behind.to_vec()));
+        }
     }
 
     fn describe(&self, file: usize) -> String {
@@ -159,6 +172,14 @@ struct Partial {
     first: i64,
     last: i64,
     file: usize,
+    /// Where a rotation cut it last.
+    cut: Option<usize>,
+}
+
+impl Partial {
+    fn new(first: &Piece<'_>, file: usize) -> Self {
+        Self { text: Vec::new(), first: first.time, last: first.time, file, cut: None }
+    }
 }
 
 /// A record of a container runtime's.

@@ -83,7 +83,7 @@ pub struct Cause {
     pub during: BTreeSet<Fault>,
     /// Its file went within a second of its writing.
     pub soon: bool,
-    /// The agent was killed within a minute after its file went, and with it what it held open.
+    /// The agent was not killed in that time but within a minute after its file went, and with it what it held open.
     pub killed_later: bool,
 }
 
@@ -102,7 +102,7 @@ impl fmt::Display for Cause {
             f.write_str(", within a second")?;
         }
         let mut names: Vec<_> = self.during.iter().map(ToString::to_string).collect();
-        if self.killed_later && !self.during.contains(&Fault::AgentDown) {
+        if self.killed_later {
             names.push("agent killed later".to_owned());
         }
         if names.is_empty() {
@@ -140,6 +140,9 @@ pub struct Verdict {
     pub unseen: Vec<LineId>,
     /// Records that are what is left of a line, and not on the disk as such.
     pub broken: Vec<String>,
+    /// Records that are the rest of a line that a rotation cut and whose other part is lost, told as if it were a
+    /// line.
+    pub halves: Vec<String>,
     /// Records that say something wrong about their line.
     pub wrong: Vec<String>,
     /// Ends of streams that a program's death cut, and how many of them arrived.
@@ -213,11 +216,13 @@ impl Verdict {
 
     fn book_loss(&mut self, disk: &Disk, faults: &Faults, line: &Line) {
         let gone_at = disk.files[line.file].gone_at.map(|at| i64::try_from(at).unwrap_or(i64::MAX));
+        let during = faults.between(line.first_ns, gone_at.map_or(i64::MAX, |gone| faults.held_until(gone)));
+        let was_killed = during.contains(&Fault::AgentDown);
         let cause = Cause {
             place: Place::of(disk, line),
-            during: faults.between(line.first_ns, gone_at.map_or(i64::MAX, |gone| faults.held_until(gone))),
+            during,
             soon: gone_at.is_some_and(|gone| gone - line.last_ns < SOON_NS),
-            killed_later: gone_at.is_some_and(|gone| faults.killed_within(gone, HELD_NS)),
+            killed_later: !was_killed && gone_at.is_some_and(|gone| faults.killed_within(gone, HELD_NS)),
         };
         let loss = self.lost.entry(cause).or_default();
         loss.lines += 1;
@@ -230,6 +235,12 @@ impl Verdict {
     fn judge_fragments(&mut self, disk: &Disk, delivered: &Delivered) {
         let mut left: Vec<_> = disk.fragments.iter().map(|(log, text)| (&disk.logs[*log], text.as_slice())).collect();
         self.fragments = (left.len() as u64, 0);
+        let cut: Vec<_> = disk.cut.iter().filter(|(id, ..)| !delivered.lines.contains_key(id)).collect();
+        let is_half = |log: &Log, text: &[u8]| {
+            cut.iter().any(|(id, before, behind)| {
+                disk.lines.get(id).is_some_and(|line| disk.logs[line.log] == *log) && (text == before || text == behind)
+            })
+        };
         for (log, text) in &delivered.broken {
             let log = &delivered.logs[*log];
             match left.iter().position(|fragment| *fragment == (log, text.as_bytes())) {
@@ -237,7 +248,10 @@ impl Verdict {
                     left.swap_remove(at);
                     self.fragments.1 += 1;
                 }
-                None => self.broken.push(format!("{log:?}: {} bytes: {}", text.len(), excerpt(text.as_bytes()))),
+                None => {
+                    let kind = if is_half(log, text.as_bytes()) { &mut self.halves } else { &mut self.broken };
+                    kind.push(format!("{log:?}: {} bytes: {}", text.len(), excerpt(text.as_bytes())));
+                }
             }
         }
     }
@@ -261,6 +275,8 @@ impl Verdict {
         fail(unexcused.map(|(_, loss)| loss.lines).sum(), "lost");
         fail(self.repeated.len() as u64, "repeated");
         fail(self.broken.len() as u64, "broken");
+        // They come of a loss.
+        fail(if lost_is_known { 0 } else { self.halves.len() as u64 }, "halves of lost lines");
         fail(self.wrong.len() as u64, "wrong");
         fail(self.unseen.len() as u64, "that the witness did not see");
         fail(self.blind.len() as u64, "doubts about the witness");
@@ -292,6 +308,12 @@ impl fmt::Display for Verdict {
         show(f, &self.repeated)?;
         writeln!(f, "broken         {}", self.broken.len())?;
         show(f, &self.broken)?;
+        writeln!(
+            f,
+            "halves         {} (of lines that a rotation cut and whose other half is lost)",
+            self.halves.len()
+        )?;
+        show(f, &self.halves)?;
         writeln!(f, "wrong          {}", self.wrong.len())?;
         show(f, &self.wrong)?;
         writeln!(f, "unseen         {}", self.unseen.len())?;

@@ -34,6 +34,10 @@ fn a_line_that_a_rotation_cut_is_one_line() {
     let line = text(0);
     let disk = read(&[("0.log", record("F", &line[20..])), ("0.log.20260101-000000", record("P", &line[..20]))]);
     assert_eq!((disk.lines.len(), disk.fragments.len(), disk.broken.len()), (1, 0, 0));
+    assert_eq!(
+        disk.cut.iter().map(|(_, before, behind)| (&before[..], &behind[..])).collect::<Vec<_>>(),
+        [line.split_at(20)]
+    );
     let log = Log { namespace: "ns".into(), pod: "pod".into(), uid: "uid".into(), container: "c0".into(), attempt: 0 };
     assert_eq!(disk.logs, [log]);
     assert_eq!(disk.files[disk.lines.values().next().expect("one").file].name, "0.log");

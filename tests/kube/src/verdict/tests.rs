@@ -109,6 +109,19 @@ fn a_fragment_is_expected_as_it_is_and_of_its_own_log() {
 }
 
 #[test]
+fn half_of_a_line_whose_other_half_is_lost_is_told_from_what_the_agent_broke() {
+    let mut disk = disk(seen());
+    disk.cut.push((id(4), b"sv1 src=be".to_vec(), b"fore".to_vec()));
+    let mut delivered = delivered(&disk);
+    delivered.broken.push((0, "fore".to_owned()));
+    assert_eq!(judge(&disk, &delivered, &[]).failures(false), ["1 broken"], "the line is there as well");
+    delivered.lines.remove(&id(4));
+    assert_eq!(judge(&disk, &delivered, &[]).failures(false), ["1 lost", "1 halves of lost lines"]);
+    delivered.broken[0].0 = 1;
+    assert_eq!(judge(&disk, &delivered, &[]).failures(false), ["1 lost", "1 broken"]);
+}
+
+#[test]
 fn a_witness_that_missed_something_proves_nothing() {
     let mut disk = disk(seen());
     let delivered = delivered(&disk);
