@@ -3,21 +3,27 @@
 PARTS := victoria-logs vmauth
 CARGO := cargo
 
-.PHONY: help run test soak bench check fmt clippy doc deny fuzz parts
+.PHONY: help run test test-kube soak soak-kube bench check fmt clippy doc deny fuzz parts
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 run: ## the main job on this machine, until Ctrl-C: agent, gateway with embedded journal, files; no server needed
 	@deploy/local/run.sh
 
 test: parts ## all tests, against the real VictoriaLogs and vmauth (installed into a cache outside the tree)
 	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace --all-features
+	$(CARGO) test --workspace --exclude sluice-kube-tests --all-features
+
+test-kube: ## tests on a real Kubernetes node on this machine: root on Debian; MINUTES=… SEED=… (see tests/kube/run.sh)
+	@tests/kube/run.sh
 
 soak: parts ## long fault runs: SEED=… MINUTES=… (default: a random seed, 10 minutes)
 	$(CARGO) build --release --workspace --bins
 	$(CARGO) run --release -p sluice-tests --bin sluice-soak -- --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+soak-kube: ## the same again and again: RUNS=… (default 10) MINUTES=… SEED=… (of the first run; then counted up)
+	@tests/kube/run.sh --soak
 
 bench: ## agent and gateway beside an OpenTelemetry Collector and a noisy tenant; writes target/bench/latest.json
 	@tests/parts/install.sh otelcol

@@ -29,6 +29,7 @@ use log_file::{Due, Kubelet, LogFile};
 use render::Renderer;
 
 pub use log_file::Rotation;
+pub use render::push_content;
 
 /// Lines that one container writes before it is the next one's turn, when nothing limits the rate.
 const BURST: u64 = 256;

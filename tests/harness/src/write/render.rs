@@ -125,7 +125,8 @@ fn push_prefix(stamps: &mut Stamps, out: &mut Vec<u8>, at_ns: u64, zoned: bool, 
     out.extend_from_slice(if last { b" F " } else { b" P " });
 }
 
-fn push_content(out: &mut Vec<u8>, pool: &[u8], shape: &Shape, id: LineId, now_ns: u64) {
+/// Appends a line's content as an application writes it: its text, or a JSON object with the text in it.
+pub fn push_content(out: &mut Vec<u8>, pool: &[u8], shape: &Shape, id: LineId, now_ns: u64) {
     let filler = shape.filler(pool);
     let Some(template) = shape.json else {
         line::compose(out, id, now_ns, filler, false);

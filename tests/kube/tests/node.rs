@@ -1,0 +1,50 @@
+//! Every line that reaches the disk of a real node arrives once: through rotations, crash loops, pods that live for
+//! a moment, removed pods, the sudden end of the agent, and without gateway or API server for a while.
+//!
+//! MINUTES   how long pods write, for each test; default: 2
+//! SEED      of the lines and the moments; default: a random one
+//! FAULTS    what befalls it, out of `agent gateway api`; default: all of them
+
+use std::time::Duration;
+
+use sluice_kube_tests::rig::{self, Fault, Kind, Plan};
+use tokio::sync::Mutex;
+
+/// There is one node.
+static NODE: Mutex<()> = Mutex::const_new(());
+
+/// Until the agent reads `.gz` and owns up to what it could not read, what goes before it is read is lost.
+const LOST_IS_KNOWN: bool = true;
+
+fn from_env<T: std::str::FromStr>(name: &str) -> Option<T> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
+}
+
+async fn every_line_once(agent: Kind) {
+    let _alone = NODE.lock().await;
+    let plan = Plan {
+        agent,
+        duration: Duration::from_secs_f64(60.0 * from_env("MINUTES").unwrap_or(2.0)),
+        faults: match std::env::var("FAULTS") {
+            Ok(names) => names.split_whitespace().map(|name| name.parse().expect("a fault")).collect(),
+            Err(_) => Fault::ALL.into(),
+        },
+        seed: from_env("SEED").unwrap_or_else(rand::random),
+    };
+    println!("{agent:?}: SEED={} for {:?}", plan.seed, plan.duration);
+    let run = rig::run(&plan).await.expect("a node");
+    println!("{agent:?}, SEED={}:\n{}", plan.seed, run.verdict);
+    let failures = run.verdict.failures(LOST_IS_KNOWN);
+    assert!(failures.is_empty(), "SEED={}: {}", plan.seed, failures.join(", "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_on_the_machine_brings_every_line_once() {
+    every_line_once(Kind::Process).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_in_a_pod_brings_every_line_once() {
+    every_line_once(Kind::Pod).await;
+}
