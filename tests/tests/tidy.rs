@@ -63,6 +63,7 @@ fn rooms_of_the_agent_find_each_other_only_in_the_pipeline() {
         ("record", &[]),
         ("ring.rs", &["block"]),
         ("ship", &["block", "checkpoint", "metrics", "ring"]),
+        ("spool.rs", &["block"]),
         ("tail", &["block", "discover", "parse", "record"]),
     ]);
     let src = root().join("agent-lite/src");

@@ -140,10 +140,14 @@ impl Log {
     pub(super) fn read(&mut self, reading: &mut Reading<'_>) -> Read {
         let mut read = Read::default();
         let mut at = 0;
-        while at < self.files.len() && reading.output.lanes.takes_records(self.lane) {
+        while at < self.files.len() {
             if self.files[at].is_finished() {
                 at += 1;
                 continue;
+            }
+            // In order also where only what is gone is read: what stands before it waits, and so does it.
+            if !reading.output.lanes.takes_lines(self.lane, self.files[at].gone.is_some()) {
+                break;
             }
             match self.read_file(at, reading) {
                 Ok(0) => {
@@ -345,6 +349,11 @@ impl Log {
                 complete: file.is_complete && file.is_read_out(),
             })
         })
+    }
+
+    /// The sources that are still to be found in a directory.
+    pub(super) fn existing(&self) -> impl Iterator<Item = u64> {
+        self.files.iter().filter(|file| file.gone.is_none()).map(|file| file.source).filter(|source| *source != 0)
     }
 
     /// Lets go of the memory that inflating takes.
