@@ -302,7 +302,12 @@ impl Known for Positions {
 
     fn open_gap(&mut self, gap: &Gap) -> bool {
         if gap.bytes > 0 {
+            let written = self.source(gap.source).account.written;
             self.abandon(gap.source, gap.to, gap.bytes, gap.why);
+            if gap.why == Abandoned::Vanished {
+                // Its record's position may end behind the file: what was lost may lie before what was not.
+                self.source(gap.source).account.written = written;
+            }
         }
         let source = self.source(gap.source);
         source.complete |= gap.why == Abandoned::Vanished;
