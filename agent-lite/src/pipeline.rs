@@ -22,7 +22,7 @@ use crate::config::{Config, FirstStart};
 use crate::discover::{Discovery, Hint};
 use crate::metrics::Metrics;
 use crate::ring::{self, Ring};
-use crate::ship::{self, Desk, Dispatch};
+use crate::ship::{self, Desk, Dispatch, Happening};
 use crate::tail::{Labels, StartFrom, Tailer};
 
 mod spooling;
@@ -235,16 +235,7 @@ impl Agent {
                 biased;
                 () = &mut stop => return,
                 happening = self.dispatch.happening() => {
-                    let mut desk = Desk {
-                        lanes: &mut self.lanes,
-                        positions: &mut self.positions,
-                        numbers: &mut self.numbers,
-                        now: Instant::now(),
-                        wall_ns: wall_ns(),
-                    };
-                    self.dispatch.handle(happening, &mut desk);
-                    // What was refused leaves the ring with the next request.
-                    self.spool();
+                    self.act_on(happening);
                     // At once, not at the next poll: catching up goes as fast as verdicts come.
                     if self.tailer.can_read_on(&self.lanes) {
                         next_read = Instant::now();
@@ -300,6 +291,19 @@ impl Agent {
             wall_ns: wall_ns(),
         };
         self.dispatch.send(&mut desk);
+    }
+
+    fn act_on(&mut self, happening: Happening) {
+        let mut desk = Desk {
+            lanes: &mut self.lanes,
+            positions: &mut self.positions,
+            numbers: &mut self.numbers,
+            now: Instant::now(),
+            wall_ns: wall_ns(),
+        };
+        self.dispatch.handle(happening, &mut desk);
+        // What was refused leaves the ring with the next request.
+        self.spool();
     }
 
     fn scan_interval(&self) -> Duration {
@@ -453,17 +457,7 @@ impl Agent {
             self.send(now);
             let resume = self.lanes.next_resume().map_or(deadline, Into::into).min(deadline);
             tokio::select! {
-                happening = self.dispatch.happening() => {
-                    let mut desk = Desk {
-                        lanes: &mut self.lanes,
-                        positions: &mut self.positions,
-                        numbers: &mut self.numbers,
-                        now: Instant::now(),
-                        wall_ns: wall_ns(),
-                    };
-                    self.dispatch.handle(happening, &mut desk);
-                    self.spool();
-                }
+                happening = self.dispatch.happening() => self.act_on(happening),
                 () = tokio::time::sleep_until(resume) => {}
             }
             if tokio::time::Instant::now() >= deadline {

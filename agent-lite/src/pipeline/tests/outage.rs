@@ -32,6 +32,8 @@ struct Stored {
     requests: usize,
     /// Of the next requests, the first block is refused.
     refusals: usize,
+    /// Of the next requests, the first block is too large.
+    too_large: usize,
     /// It stores, and does not answer.
     silent: bool,
 }
@@ -69,17 +71,22 @@ impl Gateway {
 impl Stored {
     fn take(&mut self, body: Bytes) -> (Vec<Verdict>, bool) {
         self.requests += 1;
-        let mut refused = self.refusals > 0;
+        let too_large = self.too_large > 0;
+        let refused = self.refusals > 0 || too_large;
         self.refusals = self.refusals.saturating_sub(1);
+        self.too_large = self.too_large.saturating_sub(1);
         let mut verdicts = Vec::new();
         for frame in Frames::new(body) {
             let block = frame.unwrap().open().unwrap();
             if refused {
-                let reason = if verdicts.is_empty() { Reason::LimitBytes } else { Reason::Behind };
-                verdicts.push(Verdict::RetryAfter(Duration::from_millis(1), reason));
+                let wait = Duration::from_millis(1);
+                verdicts.push(match verdicts.len() {
+                    0 if too_large => Verdict::TooLarge(1000, Reason::Burst),
+                    0 => Verdict::RetryAfter(wait, Reason::LimitBytes),
+                    _ => Verdict::RetryAfter(wait, Reason::Behind),
+                });
                 continue;
             }
-            refused = false;
             let highest = self.highest.entry(block.header.lane.clone()).or_default();
             if block.header.number > *highest {
                 *highest = block.header.number;
@@ -197,12 +204,7 @@ impl Node {
             agent.lanes.resume(Instant::now());
             agent.send(Instant::now());
             tokio::select! {
-                happening = agent.dispatch.happening() => {
-                    let Agent { dispatch, lanes, positions, numbers, .. } = &mut *agent;
-                    let mut desk = Desk { lanes, positions, numbers, now: Instant::now(), wall_ns: wall_ns() };
-                    dispatch.handle(happening, &mut desk);
-                    agent.spool();
-                }
+                happening = agent.dispatch.happening() => agent.act_on(happening),
                 () = tokio::time::sleep(Duration::from_millis(5)) => {}
             }
             self.check_books();
@@ -212,7 +214,10 @@ impl Node {
     async fn deliver(&mut self) {
         self.release();
         self.look_and_read();
-        self.until(|agent, _| agent.lanes.is_empty()).await;
+        while !self.agent().lanes.is_empty() {
+            self.until(|agent, _| agent.lanes.is_empty()).await;
+            self.look_and_read();
+        }
     }
 
     /// A second has passed, and its checkpoint is durable.
@@ -571,4 +576,45 @@ async fn a_hole_in_the_spool_costs_what_was_in_it_and_what_can_be_read_again_is(
     assert!((500..600).all(|n| messages.contains(&content(n))), "the other file is there: all of it is read");
     assert!((0..100).filter(|n| messages.contains(&content(*n))).count() > 50);
     assert!(messages.iter().any(|message| message.starts_with("gap:vanished:")));
+}
+
+#[tokio::test]
+async fn killed_between_the_pieces_of_a_spooled_block_every_line_comes_once() {
+    let mut node = node_with_spooled_lines().await;
+    node.release();
+    node.gateway.state().too_large = 1;
+    node.until(|_, gateway| gateway.state().requests > 0).await;
+    node.until(|_, gateway| !gateway.state().messages.is_empty()).await;
+    node.kill();
+    node.start();
+    node.deliver().await;
+    node.keep_house(0).await;
+    node.assert_lines(0..300);
+    assert_eq!(node.in_spool(), 0);
+}
+
+#[tokio::test]
+async fn pieces_of_a_spooled_block_are_let_go_together() {
+    let mut node = node_with_spooled_lines().await;
+    node.gateway.state().too_large = 1;
+    node.deliver().await;
+    node.keep_house(0).await;
+    node.assert_lines(0..300);
+    assert_eq!(node.in_spool(), 0);
+}
+
+#[tokio::test]
+async fn what_was_written_after_the_last_checkpoint_is_in_the_books() {
+    let mut node = Node::new().await;
+    node.write("0.log", 0..10);
+    node.look_and_read_nothing();
+    node.keep_house(0).await;
+    node.write("0.log", 0..300);
+    node.delete();
+    node.look_and_read();
+    node.kill();
+    node.start();
+    node.deliver().await;
+    node.assert_lines(0..300);
+    assert_eq!(node.agent().close_books()[0].written, (0..300).map(|n| line(n).len() as u64).sum::<u64>());
 }
