@@ -244,6 +244,14 @@ impl Spool {
     }
 }
 
+#[cfg(test)]
+impl Spool {
+    /// Leaves no room.
+    pub(crate) fn fill(&mut self) {
+        self.max_bytes = 0;
+    }
+}
+
 enum Kind {
     Block(Found),
     LetGo(HashSet<u64>),

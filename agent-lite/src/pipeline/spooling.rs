@@ -66,7 +66,8 @@ impl Agent {
     /// Takes up what the spool holds, behind the ring's blocks. `look` looks at the files for the first time,
     /// once it is known how far they need not be read; what follows on nothing is judged after that.
     pub(super) fn take_up_spool(&mut self, left: Left, look: impl FnOnce(&mut Self)) {
-        self.metrics.spool_errors.inc_by(left.damaged);
+        let is_missing = self.config.spool_bytes > 0 && self.spooling.spool.is_none();
+        self.metrics.spool_errors.inc_by(left.damaged + u64::from(is_missing));
         let fates: Vec<Fate> = left.blocks.iter().map(|found| self.judge(found)).collect();
         look(self);
         let exists: HashSet<u64> = self.tailer.existing().collect();

@@ -13,6 +13,7 @@ use sluice_wire::payload::{Checker, Depth};
 use sluice_wire::{JournalId, Reason, Verdict, push};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use super::*;
 use crate::ship::Endpoint;
@@ -23,6 +24,7 @@ use crate::tail::Abandoned;
 #[derive(Debug, Clone, Default)]
 struct Gateway {
     stored: Arc<Mutex<Stored>>,
+    may_answer: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +36,8 @@ struct Stored {
     refusals: usize,
     /// Of the next requests, the first block is too large.
     too_large: usize,
+    /// It waits for a test before it answers.
+    slow: bool,
     /// It stores, and does not answer.
     silent: bool,
 }
@@ -61,6 +65,9 @@ impl Gateway {
 
     async fn push(State(gateway): State<Self>, body: Bytes) -> Response {
         let (verdicts, silent) = gateway.state().take(body);
+        if gateway.state().slow {
+            gateway.may_answer.notified().await;
+        }
         if silent {
             std::future::pending::<()>().await;
         }
@@ -362,6 +369,7 @@ async fn what_a_durable_checkpoint_covers_is_let_go_and_not_sent_again() {
 #[tokio::test]
 async fn what_is_spooled_is_not_held_open_too() {
     let mut node = node_with_spooled_lines().await;
+    node.write_other(300..301);
     assert_eq!(node.agent().tailer.totals().1, 1);
     // No end of the last line came, nor anything else.
     node.keep_house(0).await;
@@ -370,8 +378,8 @@ async fn what_is_spooled_is_not_held_open_too() {
     node.kill();
     node.start();
     node.deliver().await;
-    node.assert_lines(0..300);
-    assert_eq!(node.messages().len(), 300, "it was known to be complete: no gap is told");
+    node.assert_lines(0..301);
+    assert_eq!(node.messages().len(), 301, "it was known to be complete: no gap is told");
 }
 
 #[tokio::test]
@@ -411,10 +419,49 @@ async fn a_file_that_is_there_is_not_read_into_the_spool_and_comes_after_what_is
 }
 
 #[tokio::test]
+async fn a_deleted_file_waits_for_the_one_before_it_that_is_there() {
+    let mut node = Node::new().await;
+    node.write("0.log.20251026-101530", 0..200);
+    node.write("0.log", 200..400);
+    node.look_and_read_nothing();
+    fs::remove_file(node.path("0.log")).unwrap();
+    node.look_and_read();
+    assert_eq!(node.in_spool(), 0);
+    node.deliver().await;
+    node.assert_lines(0..400);
+}
+
+#[tokio::test]
+async fn a_spool_that_cannot_be_written_costs_nothing_while_the_agent_runs() {
+    let mut node = Node::new().await;
+    node.write("0.log", 0..300);
+    node.look_and_read_nothing();
+    node.delete();
+    // No block fits; the spool is told to have room, so that one is tried.
+    let directory = spool::directory(&node.dir.path().join("small"));
+    node.agent().spooling.spool = Some(Spool::open(&directory, 8 << 20).unwrap().0);
+    node.agent().spooling.spool.as_mut().unwrap().fill();
+    node.agent().lanes.set_spool_has_room(true);
+    let agent = node.agent();
+    agent.scan();
+    agent.tailer.read(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
+    node.look_and_read();
+    node.keep_house(10).await;
+    assert!(node.agent().metrics.spool_errors.get() > 0);
+    assert_eq!((node.agent().tailer.totals().1, node.in_spool()), (1, 0), "it is held open");
+    node.deliver().await;
+    node.assert_lines(0..300);
+}
+
+#[tokio::test]
 async fn an_outage_alone_spools_nothing() {
     let mut node = Node::new().await;
     node.write("0.log", 0..300);
-    node.agent().scan();
+    let agent = node.agent();
+    agent.scan();
+    agent.tailer.read(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
+    // A block is open when the lane takes no more.
+    node.hold();
     node.look_and_read();
     node.keep_house(1).await;
     assert_eq!(node.in_spool(), 0);
@@ -435,10 +482,13 @@ async fn refused_blocks_of_deleted_files_are_in_the_spool_before_they_leave_the_
     node.look_and_read();
     // All have numbers, and are on their way.
     node.gateway.state().refusals = 1;
-    node.agent().send(Instant::now());
+    node.gateway.state().slow = true;
     node.until(|_, gateway| gateway.state().requests == 1).await;
     node.delete();
     node.look_and_read();
+    assert_eq!(node.in_spool(), 0, "they are in the ring");
+    node.gateway.state().slow = false;
+    node.gateway.may_answer.notify_one();
     // Refused; the first goes again, under another number, and takes all of them out of the ring.
     node.gateway.state().silent = true;
     node.until(|_, gateway| gateway.state().requests == 2).await;
