@@ -410,6 +410,8 @@ async fn a_file_that_is_there_is_not_read_into_the_spool_and_comes_after_what_is
     assert_eq!(node.agent().tailer.totals().2, unread as u64);
     node.release();
     // Also while the lane has room: what is in the spool comes first.
+    node.look_and_read();
+    assert_eq!(node.agent().tailer.totals().2, unread as u64);
     node.agent().unspool();
     node.look_and_read();
     node.kill();
