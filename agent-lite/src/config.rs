@@ -309,6 +309,16 @@ mod tests {
     }
 
     #[test]
+    fn a_spool_has_room_for_something_or_is_none() {
+        let config = |bytes: &str| {
+            read(&format!("cluster: c\nenvironment: e\ngateway: {{urls: [http://g]}}\nspool_bytes: {bytes}"))
+        };
+        assert_eq!(config("0").unwrap().spool_bytes, 0);
+        assert_eq!(config("16MiB").unwrap().spool_bytes, 16 * MIB);
+        assert!(config("1MiB").unwrap_err().to_string().contains("spool_bytes"));
+    }
+
+    #[test]
     fn secrets_do_not_travel_in_clear() {
         let config = |url: &str| {
             read(&format!("cluster: c\nenvironment: e\ngateway: {{urls: ['{url}'], token_file: /t, ca_file: /ca}}"))
