@@ -25,7 +25,7 @@ pub struct Config {
     pub environment: String,
     /// `k8s_node_name` of every record.
     pub node: String,
-    /// Checkpoints, ring, dead letters.
+    /// Checkpoints, ring, spool, dead letters.
     pub state: PathBuf,
     /// Where the kubelet keeps pods' logs; `None`: no pods' logs.
     pub pods: Option<PathBuf>,
@@ -55,6 +55,8 @@ pub struct Config {
     pub queued_bytes: usize,
     /// Bytes of the in-flight ring.
     pub ring_bytes: u64,
+    /// Bytes of the spool; 0: none.
+    pub spool_bytes: u64,
     /// Bytes of dead letters.
     pub dead_letter_bytes: u64,
     /// Between looks at files for new lines.
@@ -124,6 +126,7 @@ impl Config {
             let open_bytes = map.optional("open_bytes").bytes(MIB..=256 * MIB);
             let queued_bytes = map.optional("queued_bytes").bytes(2 * MIB..=256 * MIB);
             let ring_bytes = map.optional("ring_bytes").bytes(8 * MIB..=16 * 1024 * MIB);
+            let spool_bytes = spool_bytes(&map.optional("spool_bytes"));
             let dead_letter_bytes = map.optional("dead_letter_bytes").bytes(MIB..=16 * 1024 * MIB);
             let poll_interval =
                 map.optional("poll_interval").duration(Duration::from_millis(10)..=Duration::from_secs(10));
@@ -157,6 +160,7 @@ impl Config {
                 open_bytes: size(open_bytes.unwrap_or(6 * MIB)),
                 queued_bytes: size(queued_bytes.unwrap_or(6 * MIB)),
                 ring_bytes: ring_bytes.unwrap_or(64 * MIB),
+                spool_bytes: spool_bytes.unwrap_or(256 * MIB),
                 dead_letter_bytes: dead_letter_bytes.unwrap_or(64 * MIB),
                 poll_interval: poll_interval.unwrap_or(Duration::from_millis(100)),
                 scan_interval: scan_interval.unwrap_or(Duration::from_secs(10)),
@@ -219,6 +223,15 @@ fn pods(node: &Node<'_>) -> Option<Option<PathBuf>> {
         return Some(Some(PathBuf::from("/var/log/pods")));
     }
     node.read("a directory, or `none`", |text| Some((text != "none").then(|| PathBuf::from(text))))
+}
+
+/// Two segments at least, or none at all.
+fn spool_bytes(node: &Node<'_>) -> Option<u64> {
+    let bytes = node.bytes(0..=1024 * 1024 * MIB)?;
+    if (1..16 * MIB).contains(&bytes) {
+        node.fault("16MiB or more, or 0 for no spool");
+    }
+    Some(bytes)
 }
 
 fn host_file(node: &Node<'_>) -> Option<HostFile> {
@@ -375,6 +388,16 @@ mod tests {
         let faults =
             read("cluster: c\nenvironment: e\ngateway: {urls: ['http://127.0.0.1:9']}\nredact: {rules: [emial]}");
         assert!(faults.unwrap_err().to_string().starts_with("redact.rules[0] (line 4)"));
+    }
+
+    #[test]
+    fn a_spool_has_room_for_something_or_is_none() {
+        let config = |bytes: &str| {
+            read(&format!("cluster: c\nenvironment: e\ngateway: {{urls: [http://g]}}\nspool_bytes: {bytes}"))
+        };
+        assert_eq!(config("0").unwrap().spool_bytes, 0);
+        assert_eq!(config("16MiB").unwrap().spool_bytes, 16 * MIB);
+        assert!(config("1MiB").unwrap_err().to_string().contains("spool_bytes"));
     }
 
     #[test]

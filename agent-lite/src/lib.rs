@@ -3,7 +3,7 @@
 //! ```text
 //! discover → tail → parse → record → block → ship ──► gateway
 //!   files    lines   CRI     JSON    lanes    │
-//!              ▲                      ring ◄──┤
+//!              ▲              spool ◄► ring ◄──┤
 //!              └───── checkpoint ◄── verdict ─┘
 //! ```
 
@@ -22,4 +22,5 @@ pub mod record;
 pub mod redact;
 pub mod ring;
 pub mod ship;
+pub mod spool;
 pub mod tail;

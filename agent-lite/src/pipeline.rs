@@ -23,8 +23,12 @@ use crate::discover::{Discovery, Hint};
 use crate::enrich::{self, Pods};
 use crate::metrics::Metrics;
 use crate::ring::{self, Ring};
-use crate::ship::{self, Desk, Dispatch};
+use crate::ship::{self, Desk, Dispatch, Happening};
 use crate::tail::{Labels, StartFrom, Tailer, Workshop};
+
+mod spooling;
+
+use spooling::Spooling;
 
 /// Between checkpoints, clean-ups and updates of gauges.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -40,10 +44,18 @@ struct Agent {
     positions: Positions,
     numbers: Numbers,
     dispatch: Dispatch,
+    spooling: Spooling,
     /// At most one checkpoint is being written.
-    writing: JoinSet<(Snapshot, Vec<BlockId>, std::io::Result<()>)>,
+    writing: JoinSet<(Snapshot, Covered, std::io::Result<()>)>,
     written: Option<Snapshot>,
     ledger: Ledger,
+}
+
+/// What a checkpoint covers, once it is durable.
+#[derive(Debug, Default)]
+struct Covered {
+    in_ring: Vec<BlockId>,
+    in_spool: Vec<u64>,
 }
 
 /// What the agent did, for its last words.
@@ -105,6 +117,7 @@ impl Agent {
             tracing::warn!(?why, "a new producer id: what was sent since the last checkpoint may be sent again");
         }
         let (ring, kept) = open_ring(&ring_directory, config.ring_bytes)?;
+        let (spooling, left) = Spooling::open(&config.state, config.spool_bytes)?;
         let start = match config.first_start {
             FirstStart::Beginning => StartFrom::Beginning,
             FirstStart::End => StartFrom::End,
@@ -122,7 +135,7 @@ impl Agent {
             environment: config.environment.clone(),
             node: config.node.clone(),
         };
-        let lanes = Lanes::new(block::Settings {
+        let mut lanes = Lanes::new(block::Settings {
             cluster: config.cluster.as_str().into(),
             node: config.node.as_str().into(),
             target_bytes: config.block_bytes,
@@ -131,6 +144,8 @@ impl Agent {
             queued_bytes: config.queued_bytes,
             lane_queued_bytes: config.queued_bytes / 4,
         });
+        let places = left.blocks.first().zip(left.blocks.last()).map(|(first, last)| (first.place, last.place));
+        lanes.begin_places(places, kept.len());
         let settings = ship::Settings {
             endpoints: config.gateways.clone(),
             connections: config.connections,
@@ -143,6 +158,7 @@ impl Agent {
             discovery: config.pods.as_deref().map(Discovery::new),
             tailer: tailer.with_workshop(workshop).with_pods(pods),
             dispatch: Dispatch::new(settings, &config.state, ring, metrics.clone()),
+            spooling,
             lanes,
             ledger: Ledger::new(&loaded.positions),
             positions: loaded.positions,
@@ -155,9 +171,9 @@ impl Agent {
             written: None,
         };
         agent.take_up_ring(kept);
+        agent.take_up_spool(left, Self::scan);
         // Numbers are reserved before the first one is used, and where a first start begins is written
         // down before anything is read.
-        agent.scan();
         agent.tailer.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
         agent.settle();
         let snapshot = agent.snapshot(false);
@@ -229,20 +245,13 @@ impl Agent {
                 biased;
                 () = &mut stop => return,
                 happening = self.dispatch.happening() => {
-                    let mut desk = Desk {
-                        lanes: &mut self.lanes,
-                        positions: &mut self.positions,
-                        numbers: &mut self.numbers,
-                        now: Instant::now(),
-                        wall_ns: wall_ns(),
-                    };
-                    self.dispatch.handle(happening, &mut desk);
+                    self.act_on(happening);
                     // At once, not at the next poll: catching up goes as fast as verdicts come.
                     if self.tailer.can_read_on(&self.lanes) {
                         next_read = Instant::now();
                     }
                 }
-                Some(Ok((snapshot, stored, result))) = self.writing.join_next() => self.checkpointed(snapshot, stored, result),
+                Some(Ok((snapshot, covered, result))) = self.writing.join_next() => self.checkpointed(snapshot, covered, result),
                 hint = hint => match hint {
                     Hint::Changed(path) => {
                         hints.insert(path);
@@ -269,7 +278,7 @@ impl Agent {
                     self.look_at(&std::mem::take(&mut hints));
                 }
                 let pass = self.tailer.read(&mut self.lanes, &mut self.positions, now, wall_ns());
-                next_read = if pass.more { now } else { now + self.config.poll_interval };
+                next_read = if self.spool() || pass.more { now } else { now + self.config.poll_interval };
             }
             if now >= next_housekeeping {
                 self.keep_house(now);
@@ -283,6 +292,7 @@ impl Agent {
     }
 
     fn send(&mut self, now: Instant) {
+        self.unspool();
         let mut desk = Desk {
             lanes: &mut self.lanes,
             positions: &mut self.positions,
@@ -291,6 +301,19 @@ impl Agent {
             wall_ns: wall_ns(),
         };
         self.dispatch.send(&mut desk);
+    }
+
+    fn act_on(&mut self, happening: Happening) {
+        let mut desk = Desk {
+            lanes: &mut self.lanes,
+            positions: &mut self.positions,
+            numbers: &mut self.numbers,
+            now: Instant::now(),
+            wall_ns: wall_ns(),
+        };
+        self.dispatch.handle(happening, &mut desk);
+        // What was refused leaves the ring with the next request.
+        self.spool();
     }
 
     fn scan_interval(&self) -> Duration {
@@ -325,8 +348,10 @@ impl Agent {
 
     fn keep_house(&mut self, now: Instant) {
         self.look_at_host_files();
+        self.note_gone();
+        self.spool();
         self.tailer.clean_up(&mut self.lanes, &mut self.positions, now, wall_ns());
-        self.positions.forget_unseen();
+        self.positions.forget_unseen(self.lanes.held_of_sources().map(|(source, _)| source));
         self.settle();
         let pages = self.close_books();
         self.ledger.tell(&pages, &self.metrics.books);
@@ -357,24 +382,26 @@ impl Agent {
         if self.written.as_ref() == Some(&snapshot) {
             return;
         }
-        let stored = self.dispatch.take_stored();
+        let covered = Covered { in_ring: self.dispatch.take_stored(), in_spool: self.lanes.take_decided() };
         let store = self.store.clone();
         self.writing.spawn_blocking(move || {
             let result = store.write(&snapshot);
-            (snapshot, stored, result)
+            (snapshot, covered, result)
         });
     }
 
-    fn checkpointed(&mut self, snapshot: Snapshot, stored: Vec<BlockId>, result: std::io::Result<()>) {
+    fn checkpointed(&mut self, snapshot: Snapshot, covered: Covered, result: std::io::Result<()>) {
         match result {
             Ok(()) => {
                 self.metrics.checkpoints.inc();
                 self.numbers.reserved(&snapshot);
-                self.dispatch.checkpointed(stored);
+                self.dispatch.checkpointed(covered.in_ring);
+                self.let_go(covered.in_spool);
                 self.written = Some(snapshot);
             }
             Err(error) => {
-                self.dispatch.give_back_stored(stored);
+                self.dispatch.give_back_stored(covered.in_ring);
+                self.lanes.give_back_decided(covered.in_spool);
                 self.say_checkpoint_failed(&error);
             }
         }
@@ -418,43 +445,56 @@ impl Agent {
         self.metrics.queued_bytes.set(gauge(queued));
         self.metrics.held_records.set(i64::try_from(self.lanes.held_records()).unwrap_or(i64::MAX));
         self.metrics.paused_lanes.set(gauge(self.lanes.paused()));
+        self.count_spool();
     }
 
-    /// Reads no more, sends what is cut, and writes down where it ends.
+    /// Reads what is gone to its end while there is a spool for it, and nothing else.
+    fn read_what_is_gone(&mut self, deadline: Instant) {
+        self.scan();
+        self.note_gone();
+        self.lanes.close();
+        loop {
+            let pass = self.tailer.read(&mut self.lanes, &mut self.positions, Instant::now(), wall_ns());
+            if (!self.spool() && pass.bytes == 0) || Instant::now() >= deadline {
+                return;
+            }
+        }
+    }
+
+    /// Reads no more, sends what is cut, spools what nobody could read again, and writes down where it ends.
     async fn drain(mut self) -> Balance {
         let deadline = tokio::time::Instant::now() + self.config.drain;
+        self.read_what_is_gone(deadline.into());
         self.lanes.cut_all();
+        self.spool();
         while !self.lanes.is_empty() {
             let now = Instant::now();
             self.lanes.resume(now);
             self.send(now);
             let resume = self.lanes.next_resume().map_or(deadline, Into::into).min(deadline);
             tokio::select! {
-                happening = self.dispatch.happening() => {
-                    let mut desk = Desk {
-                        lanes: &mut self.lanes,
-                        positions: &mut self.positions,
-                        numbers: &mut self.numbers,
-                        now: Instant::now(),
-                        wall_ns: wall_ns(),
-                    };
-                    self.dispatch.handle(happening, &mut desk);
-                }
+                happening = self.dispatch.happening() => self.act_on(happening),
                 () = tokio::time::sleep_until(resume) => {}
             }
             if tokio::time::Instant::now() >= deadline {
                 break;
             }
         }
-        if let Some(Ok((snapshot, stored, result))) = self.writing.join_next().await {
-            self.checkpointed(snapshot, stored, result);
+        self.note_gone();
+        self.spool();
+        if let Some(Ok((snapshot, covered, result))) = self.writing.join_next().await {
+            self.checkpointed(snapshot, covered, result);
         }
         self.positions.sight(self.tailer.sightings());
         self.count();
         // Clean: no block is under way, so that even after a reboot nothing is in doubt.
         let snapshot = self.snapshot(self.lanes.is_empty());
-        if let Err(error) = self.store.write(&snapshot) {
-            self.say_checkpoint_failed(&error);
+        match self.store.write(&snapshot) {
+            Ok(()) => {
+                let decided = self.lanes.take_decided();
+                self.let_go(decided);
+            }
+            Err(error) => self.say_checkpoint_failed(&error),
         }
         let balance = Balance {
             read: self.metrics.read_lines.get(),

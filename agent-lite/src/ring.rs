@@ -25,8 +25,6 @@ const VERSION: u8 = 2;
 const SEGMENT: u64 = 4 * 1024 * 1024;
 /// Kept free of blocks: what is taken back must be written down also where the ring is full.
 const ROOM_TO_TAKE_BACK: u64 = 256 * 1024;
-/// What a position stands for, bytes.
-const PORTION: usize = 8 * (1 + Portion::REASONS);
 /// An id that is taken back, bytes.
 const ID: usize = 24;
 
@@ -243,8 +241,7 @@ impl Ring {
         let mut positions = 0_u32;
         for portion in portions {
             positions += 1;
-            let numbers = std::iter::once(portion.taken).chain(portion.left_out);
-            numbers.for_each(|bytes| self.head.extend_from_slice(&bytes.to_le_bytes()));
+            portion.write(&mut self.head);
         }
         self.head[at..at + 4].copy_from_slice(&positions.to_le_bytes());
         count.into()
@@ -272,12 +269,10 @@ impl Record {
         let taken_back = taken_back.collect();
         let doubt = Doubt { journal: JournalId(id(&mut bytes)), since_ms: bytes.get_u64_le() };
         let positions = bytes.get_u32_le() as usize;
-        if bytes.len() / PORTION < positions {
+        if bytes.len() / Portion::LEN < positions {
             return None;
         }
-        let mut portion =
-            || Portion { taken: bytes.get_u64_le(), left_out: std::array::from_fn(|_| bytes.get_u64_le()) };
-        let portions = (0..positions).map(|_| portion()).collect();
+        let portions = (0..positions).map(|_| Portion::read(&mut bytes)).collect();
         Some(Self { taken_back, doubt, portions, frames: bytes })
     }
 }

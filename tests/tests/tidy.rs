@@ -66,6 +66,7 @@ fn rooms_of_the_agent_find_each_other_only_in_the_pipeline() {
         ("redact", &[]),
         ("ring.rs", &["block"]),
         ("ship", &["backoff", "block", "checkpoint", "metrics", "ring"]),
+        ("spool.rs", &["block"]),
         ("tail", &["block", "discover", "parse", "record"]),
     ]);
     let src = root().join("agent-lite/src");

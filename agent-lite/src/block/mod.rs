@@ -5,15 +5,19 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::{Buf as _, Bytes};
 use sluice_wire::{Category, Header, Lane as LaneKey, Position, ProducerId, Stream, limits};
 
 use crate::record::{Encoder, Line};
 
 mod compress;
 mod queued;
+mod spooled;
 
 pub use compress::Compressor;
 pub use queued::{Doubt, Queued};
+use spooled::{Spooled, Spooling};
+pub use spooled::{Stub, Unspooled};
 
 /// A lane, for as long as the agent runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,6 +73,8 @@ pub struct Portion {
 impl Portion {
     /// Reasons to leave a line out.
     pub const REASONS: usize = 3;
+    /// Bytes that it takes in ring and spool.
+    pub const LEN: usize = 8 * (1 + Self::REASONS);
 
     /// Of one line that is in the block.
     #[must_use]
@@ -80,6 +86,17 @@ impl Portion {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.taken + self.left_out.iter().sum::<u64>()
+    }
+
+    /// Appends it, [`Portion::LEN`] bytes, as ring and spool keep it.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let numbers = std::iter::once(self.taken).chain(self.left_out);
+        numbers.for_each(|bytes| out.extend_from_slice(&bytes.to_le_bytes()));
+    }
+
+    /// Reads one. There are [`Portion::LEN`] bytes.
+    pub fn read(from: &mut Bytes) -> Self {
+        Self { taken: from.get_u64_le(), left_out: std::array::from_fn(|_| from.get_u64_le()) }
     }
 }
 
@@ -109,6 +126,8 @@ struct Lane {
     target_bytes: usize,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
+    /// Behind the queue.
+    spooled: Spooled,
     /// Blocks at the head of the queue that a request under way carries.
     in_flight: usize,
     paused_until: Option<Instant>,
@@ -164,6 +183,9 @@ pub struct Lanes {
     /// Buffers of cut blocks, kept for the next ones.
     spare: Vec<Vec<u8>>,
     cut: Cut,
+    spooling: Spooling,
+    /// Nothing is read any more but what is gone.
+    closing: bool,
 }
 
 /// What was cut since it was last asked for.
@@ -194,6 +216,8 @@ impl Lanes {
             queued_bytes: 0,
             spare: Vec::new(),
             cut: Cut::default(),
+            spooling: Spooling::default(),
+            closing: false,
         }
     }
 
@@ -207,6 +231,7 @@ impl Lanes {
                 target_bytes: self.settings.target_bytes,
                 queue: VecDeque::new(),
                 queued_bytes: 0,
+                spooled: Spooled::default(),
                 in_flight: 0,
                 paused_until: None,
                 window: Window::default(),
@@ -216,11 +241,16 @@ impl Lanes {
     }
 
     /// Whether a lane takes records: it is not paused, and neither it nor all lanes together have too
-    /// much cut and undecided. Its sources are not read meanwhile: their files are the buffer. A lane of
-    /// which nothing waits takes some whatever the others hold, and one at its limit has no more waiting
-    /// than it can soon send.
+    /// much cut and undecided, nor has it any in the spool. Its sources are not read meanwhile: their files
+    /// are the buffer.
     #[must_use]
     pub fn takes_records(&self, id: LaneId) -> bool {
+        !self.closing && self.lanes[id.0].spooled.is_empty() && self.has_room(id)
+    }
+
+    /// Whether a lane's queue takes blocks. One of which nothing waits takes some whatever the others hold,
+    /// and one at its limit has no more waiting than it can soon send.
+    fn has_room(&self, id: LaneId) -> bool {
         let lane = &self.lanes[id.0];
         let waiting = lane.queue.len();
         let own = waiting < 2
@@ -329,10 +359,11 @@ impl Lanes {
     }
 
     fn cut(&mut self, id: LaneId) {
-        let lane = &mut self.lanes[id.0];
-        if lane.open.since.is_none() {
+        if self.lanes[id.0].open.since.is_none() {
             return;
         }
+        let to_spool = self.goes_to_spool(id);
+        let lane = &mut self.lanes[id.0];
         let open = std::mem::take(&mut lane.open);
         self.open_bytes -= open.raw.len();
         let header = Header {
@@ -361,11 +392,14 @@ impl Lanes {
             self.cut.records += u64::from(block.header.records);
             self.cut.raw += u64::from(block.header.raw_len);
             self.cut.payload += block.payload.len() as u64;
-            lane.queued_bytes += block.payload.len();
-            self.queued_bytes += block.payload.len();
             // Pieces of a block: the last one has its positions.
             let own = if block.header.positions.is_empty() { None } else { portions.take() };
-            lane.queue.push_back(Queued::new(block, own.unwrap_or_default()));
+            let block = Queued::new(block, own.unwrap_or_default()).at(self.spooling.place());
+            if to_spool {
+                self.cut_to_spool(id, block);
+            } else {
+                self.enqueue(id, block);
+            }
         }
         // As many as are in use at once when every lane is busy; larger ones go.
         let mut raw = open.raw;
@@ -384,6 +418,11 @@ impl Lanes {
     pub fn restore(&mut self, block: Queued) {
         let key = &block.header.lane;
         let id = self.lane(key.category, &Arc::from(&*key.scope));
+        let place = self.spooling.place_of_restored();
+        self.enqueue(id, block.at(place));
+    }
+
+    fn enqueue(&mut self, id: LaneId, block: Queued) {
         let lane = &mut self.lanes[id.0];
         lane.queued_bytes += block.payload.len();
         self.queued_bytes += block.payload.len();
@@ -447,6 +486,7 @@ impl Lanes {
         let block = lane.queue.remove(at)?;
         lane.queued_bytes -= block.payload.len();
         self.queued_bytes -= block.payload.len();
+        self.spooling.decide(&block);
         Some(block)
     }
 
@@ -466,7 +506,12 @@ impl Lanes {
         let count = pieces.len();
         for (offset, piece) in pieces.into_iter().enumerate() {
             let own = if piece.header.positions.is_empty() { Vec::new() } else { block.take_portions() };
-            lane.queue.insert(at + offset, Queued::new(piece, own).replace(replaced.take()));
+            let mut piece = Queued::new(piece, own).at(block.place()).replace(replaced.take());
+            // It is decided when the last one is.
+            if let Some(record) = block.record().filter(|_| !piece.header.positions.is_empty()) {
+                piece.set_record(record);
+            }
+            lane.queue.insert(at + offset, piece);
         }
         count
     }
@@ -507,16 +552,17 @@ impl Lanes {
     /// Whether every block is decided and nothing is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.open_bytes == 0 && self.lanes.iter().all(|lane| lane.queue.is_empty())
+        self.open_bytes == 0 && self.lanes.iter().all(|lane| lane.queue.is_empty() && lane.spooled.is_empty())
     }
 
-    /// Bytes of sources in open blocks and in cut ones that are not decided, by source.
+    /// Bytes of sources in open blocks and in cut ones that are not decided, in the spool too, by source.
     pub fn held_of_sources(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.lanes.iter().flat_map(|lane| {
+        let in_memory = self.lanes.iter().flat_map(|lane| {
             let open = lane.open.positions.iter().zip(lane.open.portions.iter().copied());
-            let queued = lane.queue.iter().flat_map(Queued::shares);
+            let queued = lane.queue.iter().chain(&lane.spooled.fresh).flat_map(Queued::shares);
             open.chain(queued).map(|(position, portion)| (position.source, portion.bytes()))
-        })
+        });
+        in_memory.chain(self.spooling.of_sources.iter().map(|(source, bytes)| (*source, *bytes)))
     }
 
     /// Raw bytes in open blocks, compressed bytes in cut ones.
@@ -529,7 +575,9 @@ impl Lanes {
     #[must_use]
     pub fn held_records(&self) -> u64 {
         let held = |lane: &Lane| {
-            u64::from(lane.open.records) + lane.queue.iter().map(|block| u64::from(block.header.records)).sum::<u64>()
+            let cut = lane.queue.iter().chain(&lane.spooled.fresh).map(|block| u64::from(block.header.records));
+            let spooled = lane.spooled.stubs.iter().map(|stub| stub.records);
+            u64::from(lane.open.records) + cut.chain(spooled).sum::<u64>()
         };
         self.lanes.iter().map(held).sum()
     }

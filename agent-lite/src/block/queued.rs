@@ -20,6 +20,12 @@ pub struct Queued {
     alone: bool,
     /// What its lines were called before: to be taken back when they get another name, not earlier.
     replaces: Option<BlockId>,
+    /// The ring has it under its number.
+    ringed: bool,
+    /// The spool's record that has it too.
+    record: Option<u64>,
+    /// Orders its lane's blocks over restarts.
+    place: u64,
 }
 
 /// A journal may hold the block: only the same bytes under the same number may be sent again.
@@ -34,7 +40,23 @@ pub struct Doubt {
 impl Queued {
     pub(super) fn new(block: Block, portions: Vec<Portion>) -> Self {
         debug_assert_eq!(block.header.positions.len(), portions.len());
-        Self { block, portions, head: Bytes::new(), doubt: None, alone: false, replaces: None }
+        Self {
+            block,
+            portions,
+            head: Bytes::new(),
+            doubt: None,
+            alone: false,
+            replaces: None,
+            ringed: false,
+            record: None,
+            place: 0,
+        }
+    }
+
+    /// A block out of the spool, without a number; `record`: which, if it is the last piece of its block.
+    #[must_use]
+    pub fn spooled(block: Block, portions: Vec<Portion>, record: Option<u64>, place: u64) -> Self {
+        Self { record, place, ..Self::new(block, portions) }
     }
 
     /// A block out of the ring: it was sent, and nobody knows what became of it.
@@ -45,6 +67,7 @@ impl Queued {
         let mut queued = Self::new(block, portions);
         queued.render()?;
         queued.doubt = Some(doubt);
+        queued.ringed = true;
         Ok(queued)
     }
 
@@ -101,6 +124,49 @@ impl Queued {
         self.replaces = self.id().or(self.replaces);
         self.head = Bytes::new();
         self.doubt = None;
+        self.ringed = false;
+    }
+
+    /// Notes that the ring has it.
+    pub fn enter_ring(&mut self) {
+        self.ringed = true;
+    }
+
+    /// Whether it outlives the process: it is in the ring or in the spool.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.ringed || self.record.is_some()
+    }
+
+    /// The spool's record that has it.
+    #[must_use]
+    pub fn record(&self) -> Option<u64> {
+        self.record
+    }
+
+    pub(super) fn set_record(&mut self, record: u64) {
+        self.record = Some(record);
+    }
+
+    /// Where it stands among its lane's blocks, also over restarts.
+    #[must_use]
+    pub fn place(&self) -> u64 {
+        self.place
+    }
+
+    pub(super) fn at(mut self, place: u64) -> Self {
+        self.place = place;
+        self
+    }
+
+    /// Takes the positions of these sources off; to be called before it has a number.
+    pub(super) fn drop_positions(&mut self, sources: &[u64]) {
+        if !sources.is_empty() {
+            let kept: Vec<(Position, Portion)> =
+                self.shares().map(|(position, portion)| (*position, portion)).collect();
+            let kept = kept.into_iter().filter(|(position, _)| !sources.contains(&position.source));
+            (self.block.header.positions, self.portions) = kept.unzip();
+        }
     }
 
     /// The id that its lines had before; the next call gives none.

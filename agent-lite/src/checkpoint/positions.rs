@@ -174,19 +174,31 @@ impl Positions {
         *stored = (*stored).max(end);
     }
 
-    /// Adds a block of the ring to what need not be read again. Gives `false`, and adds nothing, where
-    /// it does not follow on what is stored or in the ring: between them lines would be missing.
+    /// Adds a block of the ring, or of the spool, to what need not be read again. Gives `false`, and adds
+    /// nothing, where it does not follow on what is stored or was added: between them lines would be missing.
     pub fn extend_by_ring<'a>(&mut self, shares: impl Iterator<Item = (&'a Position, Portion)> + Clone) -> bool {
         let follows =
             shares.clone().all(|(position, _)| position.start <= self.covered(position.source, position.stream));
         if follows {
-            for (position, portion) in shares {
-                let end = self.in_ring.entry((position.source, position.stream)).or_default();
-                *end = (*end).max(position.end);
-                *self.in_ring_bytes.entry(position.source).or_default() += portion.bytes();
-            }
+            self.extend_over_hole(shares);
         }
         follows
+    }
+
+    /// Adds a block whose sources nobody can read again to what need not be read, whatever is missing before
+    /// it.
+    pub fn extend_over_hole<'a>(&mut self, shares: impl Iterator<Item = (&'a Position, Portion)>) {
+        for (position, portion) in shares {
+            let bytes = portion.bytes();
+            let end = self.in_ring.entry((position.source, position.stream)).or_default();
+            *end = (*end).max(position.end);
+            *self.in_ring_bytes.entry(position.source).or_default() += bytes;
+            // More may have been written, and read, than the last checkpoint has seen. (A gap's record has no
+            // bytes, and may end behind its file.)
+            if let Some(source) = self.sources.get_mut(&position.source).filter(|_| bytes > 0) {
+                source.account.written = source.account.written.max(position.end);
+            }
+        }
     }
 
     /// Whether all of `positions` is stored; never of none.
@@ -218,9 +230,14 @@ impl Positions {
         }
     }
 
-    /// Forgets what has long not been sighted: a source's account goes to its log's, and that goes once none
+    /// Forgets what has long not been sighted, and is not `held` in blocks: a source's account goes to its log's, and that goes once none
     /// of the log's files has been there for as long again.
-    pub fn forget_unseen(&mut self) {
+    pub fn forget_unseen(&mut self, held: impl Iterator<Item = u64>) {
+        for source in held {
+            if let Some(source) = self.sources.get_mut(&source) {
+                source.unseen = 0;
+            }
+        }
         let Self { sources, closed, .. } = self;
         closed.values_mut().for_each(|closed| closed.unseen += 1);
         sources.retain(|_, source| {
@@ -241,6 +258,12 @@ impl Positions {
     #[must_use]
     pub fn log_of(&self, source: u64) -> Option<&Arc<str>> {
         self.sources.get(&source).map(|source| &source.log).filter(|log| !log.is_empty())
+    }
+
+    /// Where a source was seen last.
+    #[must_use]
+    pub fn path_of(&self, source: u64) -> Option<&Path> {
+        self.sources.get(&source).map(|source| &*source.path).filter(|path| !path.as_os_str().is_empty())
     }
 
     /// Every log's account, over all its files that are known, and whose books it counts in.
@@ -306,8 +329,13 @@ impl Known for Positions {
     }
 
     fn open_gap(&mut self, gap: Gap) -> Option<Gap> {
+        let written = self.source(gap.source).account.written;
         if gap.bytes > 0 && !self.abandon(gap.source, gap.to, gap.bytes, gap.why) {
             return None;
+        }
+        if gap.why == Abandoned::Vanished {
+            // What was lost may lie before what was not: where it ends is not known.
+            self.source(gap.source).account.written = written;
         }
         self.source(gap.source).complete |= gap.why == Abandoned::Vanished;
         self.keep_gap(gap)
@@ -339,7 +367,7 @@ impl Known for Positions {
 
     fn unfinished(&self) -> Vec<Unfinished> {
         let unfinished = |source: &&Source| {
-            !source.log.is_empty() && (!source.complete || source.account.written > source.account.decided())
+            !source.log.is_empty() && (!source.complete || source.account.written > self.accounted(source.id))
         };
         let tell = |source: &Source| Unfinished {
             source: source.id,

@@ -149,7 +149,7 @@ fn a_source_that_is_long_gone_is_forgotten() {
     for _ in 0..=FORGET_AFTER {
         let sighting = Sighting { source: 2, log: &log, books: &books, path, size: 100, complete: false };
         positions.sight([sighting].into_iter());
-        positions.forget_unseen();
+        positions.forget_unseen(std::iter::empty());
     }
     assert_eq!(positions.acknowledged(1, Stream::Stdout), 0);
     assert_eq!(positions.acknowledged(2, Stream::Stdout), 100);

@@ -69,6 +69,14 @@ pub struct Metrics {
     pub checkpoints: IntCounter,
     /// Blocks in the ring.
     pub ring_blocks: IntGauge,
+    /// Blocks in the spool.
+    pub spool_blocks: IntGauge,
+    /// Their bytes.
+    pub spool_bytes: IntGauge,
+    /// Blocks put into the spool.
+    pub spooled_blocks: IntCounter,
+    /// Blocks that the spool could not take, or has lost.
+    pub spool_errors: IntCounter,
     /// Logical logs.
     pub logs: IntGauge,
     /// Files held open.
@@ -159,6 +167,10 @@ impl Metrics {
             checkpoint_errors: counter("checkpoint_errors", "Checkpoints that could not be written.")?,
             checkpoints: counter("checkpoints", "Checkpoints written.")?,
             ring_blocks: gauge("ring_blocks", "Blocks in the in-flight ring.")?,
+            spool_blocks: gauge("spool_blocks", "Blocks of deleted files that wait on disk.")?,
+            spool_bytes: gauge("spool_bytes", "Compressed bytes of deleted files that wait on disk.")?,
+            spooled_blocks: counter("spooled_blocks", "Blocks of deleted files put on disk.")?,
+            spool_errors: counter("spool_errors", "Times the spool took no more, and blocks of it that were lost.")?,
             logs: gauge("logs", "Logs followed: container attempts and host files.")?,
             open_files: gauge("open_files", "Log files held open.")?,
             unread_bytes: gauge("unread_bytes", "Bytes of log files that are not read yet.")?,

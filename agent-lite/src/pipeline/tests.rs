@@ -9,6 +9,8 @@ use crate::checkpoint::Loaded;
 use crate::record::Line;
 use crate::tail::Known as _;
 
+mod outage;
+
 const SOURCE: u64 = 7;
 
 fn start(dir: &Path, more: &str) -> Agent {

@@ -363,7 +363,10 @@ impl Dispatch {
             None => Err("there is no ring".to_owned()),
         };
         match kept {
-            Ok(()) => self.metrics.ring_blocks.set(self.in_ring() as i64),
+            Ok(()) => {
+                fresh.iter().for_each(|(id, at)| desk.lanes.queue(*id)[*at].enter_ring());
+                self.metrics.ring_blocks.set(self.in_ring() as i64);
+            }
             Err(error) => {
                 // Once a request, and rare: the ring is as large as a minute of full speed.
                 tracing::debug!(error, "blocks are sent without the ring: at least once");

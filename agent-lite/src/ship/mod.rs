@@ -7,5 +7,5 @@ mod dispatch;
 mod tls;
 
 pub use connection::Endpoint;
-pub use dispatch::{Desk, Dispatch, Settings};
+pub use dispatch::{Desk, Dispatch, Happening, Settings};
 pub use tls::TlsFiles;

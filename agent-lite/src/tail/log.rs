@@ -244,6 +244,10 @@ impl Log {
                 at += 1;
                 continue;
             }
+            // In order also where only what is gone is read: what stands before it waits, and so does it.
+            if !reading.output.lanes.takes_lines(self.lane, self.files[at].gone.is_some()) {
+                break;
+            }
             match self.read_file(at, reading) {
                 Ok(0) => {
                     self.tell_damage(at, reading);
@@ -283,7 +287,7 @@ impl Log {
     }
 
     fn may_read_on(&self, reading: &Reading<'_>) -> bool {
-        self.deficit > 0 && reading.output.lanes.takes_records(self.lane) && self.share.may_read(reading.output.now)
+        self.deficit > 0 && self.share.may_read(reading.output.now)
     }
 
     /// Reads one buffer's worth of one file. Gives the bytes consumed; 0: no whole line is there.
@@ -509,6 +513,11 @@ impl Log {
                 complete: file.is_complete && file.is_read_out(),
             })
         })
+    }
+
+    /// The sources that are still to be found in a directory.
+    pub(super) fn existing(&self) -> impl Iterator<Item = u64> {
+        self.files.iter().filter(|file| file.gone.is_none()).map(|file| file.source).filter(|source| *source != 0)
     }
 
     /// Lets go of the memory that inflating takes.

@@ -409,7 +409,8 @@ impl Tailer {
 
     /// Gives up the deleted files that are beyond the bound, those first that were deleted first.
     fn give_up_deleted(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant) {
-        let mut held: Vec<(u64, u64)> = self.logs.iter().flat_map(Log::held_deleted).collect();
+        let spool = lanes.spool_has_room();
+        let mut held: Vec<(u64, u64)> = self.logs.iter().flat_map(|log| log.held_deleted(spool)).collect();
         held.sort_unstable();
         let (mut files, mut bytes) = (held.len(), held.iter().map(|(_, size)| size).sum::<u64>());
         let mut up_to = None;
@@ -473,6 +474,11 @@ impl Tailer {
     /// Every source that exists: what checkpoints are kept for.
     pub fn sightings(&self) -> impl Iterator<Item = Sighting<'_>> {
         self.logs.iter().flat_map(Log::sightings)
+    }
+
+    /// Every source that a directory lists.
+    pub fn existing(&self) -> impl Iterator<Item = u64> {
+        self.logs.iter().flat_map(Log::existing)
     }
 
     /// Of each log, bytes that are not read yet less those that will be passed over, and bytes of lines that

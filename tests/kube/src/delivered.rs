@@ -11,6 +11,7 @@ use sluice_harness::line::{self, LineId, TOKEN};
 
 use crate::disk::{Log, excerpt};
 use crate::pods::is_writer;
+use crate::verdict::Gap;
 
 /// The members of a record that say what it is and whose.
 #[derive(Debug, Deserialize)]
@@ -31,6 +32,12 @@ struct Record<'a> {
     k8s_container_name: Cow<'a, str>,
     #[serde(default)]
     k8s_container_restart_count: Option<serde_json::Value>,
+    #[serde(borrow, default)]
+    sluice_gap_reason: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    sluice_gap_since: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    sluice_gap_until: Cow<'a, str>,
 }
 
 /// A line that arrived.
@@ -57,6 +64,8 @@ pub struct Delivered {
     pub broken: Vec<(usize, String)>,
     /// Records that are no JSON objects, or not as they should be.
     pub invalid: Vec<String>,
+    /// What the agent says was lost.
+    pub gaps: Vec<Gap>,
     /// Records of others.
     pub foreign: u64,
     /// All records.
@@ -86,6 +95,10 @@ impl Delivered {
             self.invalid.push(excerpt(bytes));
             return;
         };
+        if record.sluice_gap_reason.is_some() {
+            self.gaps.push(gap(&record));
+            return;
+        }
         let text = record._msg.as_bytes();
         let header = line::verify(text).ok();
         // What is left of a line need not have a line's beginning.
@@ -93,13 +106,7 @@ impl Delivered {
             self.foreign += 1;
             return;
         }
-        let log = Log {
-            namespace: record.k8s_namespace_name.to_string(),
-            pod: record.k8s_pod_name.to_string(),
-            uid: record.k8s_pod_uid.to_string(),
-            container: record.k8s_container_name.to_string(),
-            attempt: attempt(record.k8s_container_restart_count.as_ref()),
-        };
+        let log = log_of(&record);
         let logs = &mut self.logs;
         let log = *index.entry(log).or_insert_with_key(|log| {
             logs.push(log.clone());
@@ -151,4 +158,28 @@ fn files(directory: &Path) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+fn log_of(record: &Record<'_>) -> Log {
+    Log {
+        namespace: record.k8s_namespace_name.to_string(),
+        pod: record.k8s_pod_name.to_string(),
+        uid: record.k8s_pod_uid.to_string(),
+        container: record.k8s_container_name.to_string(),
+        attempt: attempt(record.k8s_container_restart_count.as_ref()),
+    }
+}
+
+fn gap(record: &Record<'_>) -> Gap {
+    let moment = |text: &str| {
+        let time: Option<jiff::Timestamp> = text.parse().ok();
+        time.and_then(|time| i64::try_from(time.as_nanosecond()).ok())
+    };
+    Gap {
+        log: log_of(record),
+        reason: record.sluice_gap_reason.as_deref().unwrap_or_default().to_owned(),
+        // Without it nothing is known of what came before: it may begin anywhere.
+        from_ns: record.sluice_gap_since.as_deref().and_then(moment).unwrap_or(i64::MIN),
+        to_ns: moment(&record.sluice_gap_until).unwrap_or(i64::MIN),
+    }
 }

@@ -120,7 +120,7 @@ pub async fn run(plan: &Plan) -> Result<Run> {
         disk.bytes >> 20,
         disk.foreign,
     );
-    let mut verdict = verdict(&disk, &delivered, &[], &faults, &testimony.doubts);
+    let mut verdict = verdict(&disk, &delivered, &delivered.gaps, &faults, &testimony.doubts);
     if let Err(error) = drained {
         verdict.wrong.push(format!("{error:#}"));
     }

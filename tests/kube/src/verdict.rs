@@ -21,6 +21,8 @@ const HELD_NS: i64 = 60_000_000_000;
 pub struct Gap {
     /// Whose lines.
     pub log: Log,
+    /// Why.
+    pub reason: String,
     /// The first moment without lines, in Unix nanoseconds.
     pub from_ns: i64,
     /// And the last.

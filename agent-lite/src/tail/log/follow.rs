@@ -6,7 +6,7 @@ use std::path::Path;
 use super::super::books::Abandoned;
 use super::super::content::Content;
 use super::super::file::{Identity, LATE_BYTES, LATE_HOST_BYTES, LogFile, LongLine, Opened};
-use super::join::LAST_WORDS;
+use super::join::{LAST_WORDS, Pending};
 use super::{Format, Known, Log, Output, STREAMS, StartFrom};
 use crate::discover::layout::Age;
 
@@ -153,11 +153,22 @@ impl Log {
                 Some(finished) => output.now.saturating_duration_since(finished) > late,
                 None => at == last && over && idle,
             };
-            if file.is_complete && file.is_read_out() && file.is_stored(known) {
-                file.content = None;
+            if file.is_complete && file.is_read_out() {
+                let waits = |pending: &Pending| pending.has_piece_in(file.source);
+                // What is gone need not be held once the spool, or the ring, has all of it.
+                let is_kept = file.gone.is_some()
+                    && output.lanes.uses_spool()
+                    && !self.pending.iter().flatten().any(waits)
+                    && output.lanes.are_kept(self.lane, file.source);
+                if is_kept || file.is_stored(known) {
+                    file.content = None;
+                }
             }
         }
-        self.files.retain(|file| !(file.gone.is_some() && file.content.is_none()));
+        // Known until it is stored: where it comes back it is not read again.
+        self.files.retain(|file| {
+            !(file.gone.is_some() && file.content.is_none() && (file.is_stored(known) || !file.is_read_out()))
+        });
     }
 
     fn begin_anew(&mut self, at: usize, known: &mut dyn Known, output: &mut Output<'_>) {
@@ -189,10 +200,12 @@ impl Log {
     }
 
     /// Deleted files that are held open, not read to their end: since which look, and what each takes on the
-    /// disk.
-    pub(in crate::tail) fn held_deleted(&self) -> impl Iterator<Item = (u64, u64)> {
+    /// disk. Without those that are being read into a spool.
+    pub(in crate::tail) fn held_deleted(&self, spool: bool) -> impl Iterator<Item = (u64, u64)> {
+        let may_be_read = |file: &&LogFile| file.is_finished() || (file.gone.is_some() && !file.unreadable);
+        let being_read = if spool { self.files.iter().take_while(may_be_read).count() } else { 0 };
         let held = |file: &LogFile| file.gone.filter(|_| file.content.is_some()).map(|since| (since, file.size));
-        self.files.iter().filter_map(held)
+        self.files.iter().skip(being_read).filter_map(held)
     }
 
     /// Gives up what is not read of the files that were deleted at or before that look.

@@ -53,7 +53,7 @@ fn a_lost_line_is_forgiven_only_where_a_gap_covers_it() {
     delivered.lines.remove(&id(3));
     delivered.lines.remove(&id(4));
     assert_eq!(judge(&disk, &delivered, &[]).failures(false), ["2 lost"]);
-    let gap = |log, from, to| Gap { log, from_ns: from * SECOND, to_ns: to * SECOND };
+    let gap = |log, from, to| Gap { log, reason: "deleted".to_owned(), from_ns: from * SECOND, to_ns: to * SECOND };
     assert_eq!(judge(&disk, &delivered, &[gap(log(0), 3, 3)]).failures(false), ["1 lost"]);
     assert_eq!(judge(&disk, &delivered, &[gap(log(1), 0, 9)]).failures(false), ["2 lost"]);
     let verdict = judge(&disk, &delivered, &[gap(log(0), 2, 4)]);
