@@ -212,6 +212,12 @@ impl Agent {
         cut_anew.extend(pieces.into_values().flatten());
         let records = cut_anew.iter().map(|block| u64::from(block.header.records)).sum();
         self.metrics.possible_duplicates.inc_by(records);
+        if !cut_anew.is_empty() {
+            tracing::warn!(
+                blocks = cut_anew.len(), records,
+                "blocks of the ring do not follow on what is stored: their lines are read again"
+            );
+        }
         self.dispatch.checkpointed(decided);
         self.dispatch.take_back(&cut_anew.iter().filter_map(Queued::id).collect::<Vec<_>>());
     }
