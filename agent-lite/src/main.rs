@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use sluice_agent::config::Config;
@@ -70,7 +71,7 @@ fn main() -> ExitCode {
         }
     };
     if !run {
-        println!("{}: ok, {} gateway(s), node {}", path.display(), config.gateways.len(), config.node);
+        println!("{}: ok, {} destination(s), node {}", path.display(), config.destination.endpoints.len(), config.node);
         return ExitCode::SUCCESS;
     }
     let filter = EnvFilter::new(&arguments.log_level);
@@ -85,7 +86,12 @@ fn main() -> ExitCode {
         .max_blocking_threads(2)
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(run_until_signal(config)));
+        .and_then(|runtime| {
+            let result = runtime.block_on(run_until_signal(config));
+            // A lookup of a name that hangs holds nobody up: all that had to be written is.
+            runtime.shutdown_timeout(Duration::from_millis(100));
+            result
+        });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

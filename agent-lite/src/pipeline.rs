@@ -119,11 +119,12 @@ impl Agent {
             open_bytes: config.open_bytes,
             queued_bytes: config.queued_bytes,
             lane_queued_bytes: config.queued_bytes / 4,
+            compression: config.destination.compression,
         });
         let settings = ship::Settings {
-            endpoints: config.gateways.clone(),
-            connections: config.connections,
-            in_doubt_max: config.in_doubt_max,
+            endpoints: config.destination.endpoints.clone(),
+            pool: config.destination.pool.clone(),
+            in_doubt_max: config.destination.in_doubt_max,
             dead_letter_bytes: config.dead_letter_bytes,
         };
         let mut agent = Self {

@@ -55,6 +55,7 @@ fn rooms_of_the_agent_find_each_other_only_in_the_pipeline() {
         ("admin.rs", &["metrics"][..]),
         ("block", &["record"]),
         ("checkpoint.rs", &["tail"]),
+        ("config", &["ship"]),
         ("config.rs", &["ship"]),
         ("discover", &[]),
         ("metrics.rs", &[]),

@@ -37,6 +37,7 @@ impl Node {
             open_bytes: 6 << 20,
             queued_bytes: 1 << 30,
             lane_queued_bytes: 1 << 30,
+            compression: sluice_wire::Encoding::Zstd,
         });
         Self { dir, tailer: Tailer::new(labels, start, first_run), lanes, positions, now: Instant::now() }
     }

@@ -19,6 +19,8 @@ use super::*;
 use crate::block::{Progress, Settings as BlockSettings};
 use crate::record::Line;
 use crate::ring;
+use crate::ship::credential::Credential;
+use crate::ship::transport::{Peer, Protocol};
 use crate::tail::Known as _;
 
 /// What the gateway says to the next push.
@@ -51,8 +53,11 @@ impl Gateway {
         tokio::spawn(async move { axum::serve(listener, app).await });
         let endpoint = Endpoint {
             url,
+            peer: Peer::Gateway,
             tls: None,
-            token_file: None,
+            credential: Credential::None,
+            protocol: Protocol::Http1,
+            proxy: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_millis(300),
         };
@@ -107,8 +112,9 @@ impl Agent {
     fn new(endpoints: &[Arc<Endpoint>], in_doubt_max: Duration) -> Self {
         let state = tempfile::tempdir().unwrap();
         let metrics = Metrics::new().unwrap();
-        let settings =
-            Settings { endpoints: endpoints.to_vec(), connections: 2, in_doubt_max, dead_letter_bytes: 1 << 20 };
+        let pool =
+            pool::Settings { connections: 2, max_age: Duration::from_secs(300), dns_interval: Duration::from_secs(30) };
+        let settings = Settings { endpoints: endpoints.to_vec(), pool, in_doubt_max, dead_letter_bytes: 1 << 20 };
         let (ring, _) = Ring::open(&ring::directory(state.path()), 64 << 20).unwrap();
         let mut numbers = Numbers::draw();
         let positions = Positions::default();
@@ -123,6 +129,7 @@ impl Agent {
                 open_bytes: 6 << 20,
                 queued_bytes: 64 << 20,
                 lane_queued_bytes: 16 << 20,
+                compression: sluice_wire::Encoding::Zstd,
             }),
             positions,
             numbers,
@@ -352,13 +359,15 @@ async fn rule_4_what_is_in_doubt_goes_before_anything_newer_of_its_lane() {
 
 #[tokio::test]
 async fn rule_7_a_block_in_doubt_waits_for_the_journal_that_may_hold_it() {
-    let (first, one) = Gateway::start(1, &[Say::Status(502), Say::Status(502)]).await;
-    let (second, two) = Gateway::start(2, &[]).await;
-    let mut agent = Agent::new(&[one, two], Duration::from_secs(3600));
+    let (one, first) = Gateway::start(1, &[Say::Status(502), Say::Status(502)]).await;
+    let (two, second) = Gateway::start(2, &[Say::Status(502), Say::Status(502)]).await;
+    let mut agent = Agent::new(&[first, second], Duration::from_secs(3600));
     agent.cut("ns", &["a"]);
     agent.drain().await;
-    assert_eq!(first.numbers().concat(), [first.numbers()[0][0]; 3]);
-    assert!(second.numbers().is_empty(), "it may be stored in the first journal");
+    // Which of the two is asked first is left to chance.
+    let (asked, other) = if one.numbers().is_empty() { (two, one) } else { (one, two) };
+    assert_eq!(asked.numbers().concat(), [asked.numbers()[0][0]; 3]);
+    assert!(other.numbers().is_empty(), "it may be stored in the journal that was asked");
     assert_eq!(agent.metrics.possible_duplicates.get(), 0);
 }
 
@@ -367,6 +376,7 @@ async fn rule_7_after_in_doubt_max_it_goes_elsewhere_under_a_new_number_and_is_c
     let (first, one) = Gateway::start(1, &vec![Say::Status(502); 1000]).await;
     let (second, two) = Gateway::start(2, &[]).await;
     let mut agent = Agent::new(&[one, two], Duration::from_millis(700));
+    agent.dispatch.pool.leave_alone(1, Instant::now() + Duration::from_millis(500));
     agent.cut("ns", &["a"]);
     agent.drain().await;
     assert!(second.numbers()[0][0] > first.numbers()[0][0]);
@@ -391,7 +401,7 @@ async fn rule_7_the_doubts_of_a_lane_are_given_up_together() {
         agent.dispatch.settings.in_doubt_max = Duration::from_secs(100);
         let Agent { lanes, positions, numbers, dispatch, .. } = &mut agent;
         let mut desk = Desk { lanes, positions, numbers, now: Instant::now(), wall_ns };
-        let gone = dispatch.may_go_to(JournalId([2; 16]), lane, &mut desk);
+        let gone = dispatch.may_go_to(JournalId([2; 16]), lane, &mut desk) > 0;
         (gone, desk.lanes.queue(lane).iter().filter(|block| block.id().is_some()).count())
     };
     assert_eq!(gives_up(&[101, 101, 99]), (false, 3), "the last may still be stored under its number");
