@@ -22,7 +22,8 @@ use tracing_subscriber::EnvFilter;
 ///   gateway: {urls: ["http://127.0.0.1:7070"]}
 ///   admin: 127.0.0.1:2020
 ///
-/// What is read and stored is told at http://127.0.0.1:2020/metrics.
+/// What is read and stored is told at http://127.0.0.1:2020/metrics. Without a gateway, straight to
+/// VictoriaLogs: `direct: {url: "http://127.0.0.1:9428"}` in place of `gateway`.
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment)]
 struct Arguments {

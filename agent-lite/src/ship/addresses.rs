@@ -146,7 +146,6 @@ impl Addresses {
     pub(super) fn succeeded(&mut self, id: AddressId) {
         if let Some(known) = self.known.get_mut(&id) {
             known.backoff.succeeded();
-            known.aside_until = None;
         }
     }
 

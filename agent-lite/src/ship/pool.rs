@@ -230,18 +230,16 @@ impl Pool {
         let is_warm = open == 0 && self.endpoints.iter().any(|endpoint| matches!(endpoint.peer, Peer::Gateway));
         for want in wants.iter().chain(is_warm.then_some(&Want::Any)).filter(unmet) {
             let Some(address) = self.addresses.pick(now, *want) else { continue };
-            if open.saturating_sub(self.replaced) >= self.settings.connections {
-                // Only what is idle gives way.
-                let Some(held) = self.idle.pop() else { return };
-                self.close(held);
+            if open.saturating_sub(self.replaced) >= self.settings.connections && self.idle.is_empty() {
+                // Only what is idle gives way, and only once there is something in its stead.
+                return;
             }
             self.start(address);
             // More than one is a convenience: no hurry, whatever the first ones lead to.
             self.not_before = (open > 0).then(|| now + ANOTHER);
             return;
         }
-        let expired = |at: &Instant| *at <= now;
-        let old = self.idle.iter().map(|held| held.expires).chain(self.busy.values().copied()).filter(expired).count();
+        let old = self.old(now);
         self.replaced = self.replaced.min(old);
         if old > self.replaced
             && let Some(address) = self.addresses.pick(now, Want::Any)
@@ -249,6 +247,12 @@ impl Pool {
             self.start(address);
             self.not_before = Some(now + ANOTHER);
         }
+    }
+
+    /// Connections past their age.
+    fn old(&self, now: Instant) -> usize {
+        let expiries = self.idle.iter().map(|held| held.expires).chain(self.busy.values().copied());
+        expiries.filter(|at| *at <= now).count()
     }
 
     fn start(&mut self, address: AddressId) {
@@ -284,9 +288,12 @@ impl Pool {
                     "connected"
                 );
                 self.addresses.met(address, connection.journal(), now);
-                let is_old = |held: &Held| held.expires <= now;
-                if self.idle.iter().any(is_old) || self.busy.values().any(|expires| *expires <= now) {
+                let open = self.idle.len() + self.busy.len();
+                if self.old(now) > self.replaced {
                     self.replaced += 1;
+                } else if open >= self.settings.connections && !self.idle.is_empty() {
+                    let held = self.idle.remove(0);
+                    self.close(held);
                 }
                 let expires = now + self.settings.max_age.mul_f64(rand::random_range(0.8..=1.2));
                 self.idle.push(Held { connection, address, expires, stamps, since: now });

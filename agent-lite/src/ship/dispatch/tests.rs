@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -16,6 +17,10 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::*;
+
+mod connections;
+mod direct;
+
 use crate::block::{Progress, Settings as BlockSettings};
 use crate::record::Line;
 use crate::ring;
@@ -33,11 +38,25 @@ enum Say {
     Never,
 }
 
+fn endpoint(address: impl std::fmt::Display, peer: Peer) -> Endpoint {
+    Endpoint {
+        url: format!("http://{address}").parse().unwrap(),
+        peer,
+        tls: None,
+        credential: Credential::None,
+        protocol: Protocol::Http1,
+        proxy: None,
+        connect_timeout: Duration::from_secs(5),
+        request_timeout: Duration::from_millis(300),
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Gateway {
     journal: JournalId,
     script: Arc<Mutex<VecDeque<Say>>>,
     requests: Arc<Mutex<Vec<Bytes>>>,
+    greetings: Arc<AtomicUsize>,
 }
 
 impl Gateway {
@@ -46,25 +65,17 @@ impl Gateway {
             journal: JournalId([journal; 16]),
             script: Arc::new(Mutex::new(script.iter().cloned().collect())),
             requests: Arc::default(),
+            greetings: Arc::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let endpoint = endpoint(listener.local_addr().unwrap(), Peer::Gateway);
         let app = Router::new().route(push::PATH, get(Self::greet).post(Self::push)).with_state(gateway.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        let endpoint = Endpoint {
-            url,
-            peer: Peer::Gateway,
-            tls: None,
-            credential: Credential::None,
-            protocol: Protocol::Http1,
-            proxy: None,
-            connect_timeout: Duration::from_secs(5),
-            request_timeout: Duration::from_millis(300),
-        };
         (gateway, Arc::new(endpoint))
     }
 
     async fn greet(State(gateway): State<Self>) -> String {
+        gateway.greetings.fetch_add(1, Ordering::SeqCst);
         serde_json::to_string(&push::Hello::new(gateway.journal)).unwrap()
     }
 
@@ -110,10 +121,13 @@ const SOURCE: u64 = 7;
 
 impl Agent {
     fn new(endpoints: &[Arc<Endpoint>], in_doubt_max: Duration) -> Self {
+        Self::with_max_age(endpoints, in_doubt_max, Duration::from_secs(300))
+    }
+
+    fn with_max_age(endpoints: &[Arc<Endpoint>], in_doubt_max: Duration, max_age: Duration) -> Self {
         let state = tempfile::tempdir().unwrap();
         let metrics = Metrics::new().unwrap();
-        let pool =
-            pool::Settings { connections: 2, max_age: Duration::from_secs(300), dns_interval: Duration::from_secs(30) };
+        let pool = pool::Settings { connections: 2, max_age, dns_interval: Duration::from_secs(30) };
         let settings = Settings { endpoints: endpoints.to_vec(), pool, in_doubt_max, dead_letter_bytes: 1 << 20 };
         let (ring, _) = Ring::open(&ring::directory(state.path()), 64 << 20).unwrap();
         let mut numbers = Numbers::draw();
