@@ -195,7 +195,7 @@ fn proxy(map: &Map<'_>) -> Option<ProxySetting> {
         return Some(ProxySetting::None);
     }
     // What is written may hold a password, so a fault does not repeat it.
-    let Some(text) = node.read("a proxy's url", Some) else { return None };
+    let text = node.read("a proxy's url", Some)?;
     if text == "environment" {
         credentials.refuse("it goes with a proxy's url only: `environment` takes both from the environment");
         return Some(ProxySetting::Environment);
