@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::ship::addresses::Place;
 use crate::ship::proxy::Proxy;
 
 #[tokio::test]
@@ -66,15 +67,20 @@ async fn rule_7_pieces_that_were_numbered_for_one_journal_go_to_another_under_ne
 async fn a_connection_that_is_old_is_replaced_without_a_gap() {
     let (gateway, endpoint) = Gateway::start(1, &[]).await;
     let mut agent = Agent::with_max_age(&[endpoint], Duration::from_secs(3600), Duration::from_millis(100));
-    agent.until(|agent| agent.dispatch.is_connected()).await;
-    let gap = AtomicUsize::new(0);
+    // As it was when the pool was looked after last.
+    let has_none = |agent: &Agent| {
+        let none = r#"sluice_agent_connections{state="idle"} 0"#;
+        agent.metrics.render().unwrap().lines().any(|line| line == none)
+    };
+    agent.until(|agent| agent.dispatch.is_connected() && !has_none(agent)).await;
+    let gaps = AtomicUsize::new(0);
     agent
         .until(|agent| {
-            gap.fetch_add(usize::from(!agent.dispatch.is_connected()), Ordering::SeqCst);
+            gaps.fetch_add(usize::from(has_none(agent)), Ordering::SeqCst);
             gateway.greetings.load(Ordering::SeqCst) >= 4
         })
         .await;
-    assert_eq!(gap.load(Ordering::SeqCst), 0);
+    assert_eq!(gaps.load(Ordering::SeqCst), 0);
     agent.cut("ns", &["a"]);
     agent.drain().await;
 }
@@ -91,6 +97,43 @@ async fn an_address_that_refuses_is_set_aside_and_the_names_other_one_is_used() 
     assert_eq!(gateway.requests().len(), 1);
     let named: Vec<_> = tokio::net::lookup_host(("localhost", port)).await.unwrap().collect();
     assert_eq!(agent.metrics.addresses.get(), i64::try_from(named.len()).unwrap());
+}
+
+#[tokio::test]
+async fn an_idle_connection_to_an_address_that_left_dns_is_closed() {
+    let (first, one) = Gateway::start(1, &[]).await;
+    let (second, two) = Gateway::start(2, &[]).await;
+    let mut agent = Agent::new(&[one], Duration::from_secs(3600));
+    agent.until(|agent| agent.dispatch.is_connected()).await;
+    let port = two.url.port_u16().unwrap();
+    let renamed = vec![Place::At(([127, 0, 0, 1], port).into())];
+    agent.dispatch.pool.handle(pool::Event::Resolved(0, Ok(renamed)), Instant::now());
+    agent.cut("ns", &["a"]);
+    agent.drain().await;
+    assert_eq!((first.requests().len(), second.requests().len()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_connection_is_replaced_soon_after_its_token_was_renewed() {
+    let (gateway, endpoint) = Gateway::start(1, &[]).await;
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "old").unwrap();
+    let endpoint = Endpoint { credential: Credential::Token(token.path().to_owned()), ..(*endpoint).clone() };
+    let mut agent = Agent::new(&[Arc::new(endpoint)], Duration::from_secs(3600));
+    agent.until(|agent| agent.dispatch.is_connected()).await;
+    let look = |agent: &mut Agent, seconds| {
+        let now = Instant::now() + Duration::from_secs(seconds);
+        let Agent { lanes, positions, numbers, dispatch, .. } = agent;
+        dispatch.send(&mut Desk { lanes, positions, numbers, now, wall_ns: 0 });
+    };
+    look(&mut agent, 31);
+    look(&mut agent, 40);
+    assert_eq!(agent.metrics.connect_errors.get(), 0);
+    std::fs::write(token.path(), "renewed").unwrap();
+    // The look that finds it, and one after the time in which the connection has to go.
+    look(&mut agent, 75);
+    look(&mut agent, 85);
+    agent.until(|_| gateway.greetings.load(Ordering::SeqCst) == 2).await;
 }
 
 #[tokio::test]

@@ -165,7 +165,7 @@ async fn a_line_that_is_refused_alone_is_a_dead_letter_and_its_neighbours_are_ta
 
 #[tokio::test]
 async fn no_line_is_given_up_to_a_store_that_takes_none() {
-    let (store, mut agent) = Store::start(|_, _| 400).await;
+    let (store, mut agent) = Store::start(|lines, _| if lines.is_empty() { 200 } else { 400 }).await;
     agent.cut("ns", &["a", "b"]);
     agent.until(|agent| agent.metrics.held.get() == 1).await;
     assert_eq!(agent.metrics.dead_letters.get(), 0);
