@@ -141,7 +141,7 @@ impl Pool {
     /// Those that may be sent on now. Each is to be given back, to [`Pool::rest`] or [`Pool::depart`].
     pub(super) fn take_idle(&mut self, now: Instant) -> Vec<Held> {
         let idle = std::mem::take(&mut self.idle);
-        let (usable, lost): (Vec<_>, Vec<_>) = idle.into_iter().partition(|held| self.is_usable(held, now));
+        let (usable, lost): (Vec<_>, Vec<_>) = idle.into_iter().partition(|held| self.stays(held, now));
         let is_lost = lost.iter().any(|held| !held.connection.is_open());
         lost.into_iter().for_each(|held| self.close(held));
         if is_lost && usable.is_empty() && self.busy.is_empty() {
@@ -150,8 +150,9 @@ impl Pool {
         usable
     }
 
-    /// Without those that were closed, are replaced, or lead where nobody should be led any more.
-    fn is_usable(&mut self, held: &Held, now: Instant) -> bool {
+    /// Whether it is used further: not if it was closed, is old and has a successor (which that uses up), or
+    /// leads where DNS leads no more.
+    fn stays(&mut self, held: &Held, now: Instant) -> bool {
         let peer = &self.endpoints[held.address.endpoint].peer;
         let is_stale = matches!(peer, Peer::Store(_)) && now.saturating_duration_since(held.since) > IDLE_AT_STORE;
         let has_left = !self.addresses.is_listed(held.address) && self.addresses.has_other(held.address, now);
