@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
 use sluice_settings::{Environment, FileError, Map, Node};
 
 use crate::enrich;
 use crate::redact::{self, Redactor};
-use crate::ship::{Endpoint, TlsFiles};
 use crate::tail::{Deleted, Sharing, Tools};
 
+mod destination;
 mod messages;
 mod sharing;
+
+pub use destination::Destination;
 
 /// Everything the agent is told.
 #[derive(Debug, Clone)]
@@ -36,11 +37,7 @@ pub struct Config {
     /// What does not leave the node; `None`: everything does.
     pub redact: Option<redact::Config>,
     /// Where logs go.
-    pub gateways: Vec<Arc<Endpoint>>,
-    /// Connections to gateways.
-    pub connections: usize,
-    /// How long a block in doubt waits for the journal that may hold it.
-    pub in_doubt_max: Duration,
+    pub destination: Destination,
     /// What is asked of Kubernetes, and what records say of it.
     pub kubernetes: enrich::Settings,
     /// Where health and metrics are served; `None`: nowhere.
@@ -108,8 +105,8 @@ impl Config {
 
     fn read(node: &Node<'_>, env: &Environment<'_>) -> Option<Self> {
         node.map(|map| {
-            let cluster = name(&map.required("cluster"));
-            let environment = name(&map.required("environment"));
+            let cluster = name_or(map, "cluster", env("CLUSTER"));
+            let environment = name_or(map, "environment", env("ENVIRONMENT"));
             let node_name = map.optional("node");
             let node_name = if node_name.is_present() { name(&node_name) } else { Some(default_node(env)) };
             let state = map.optional("state_directory").file();
@@ -119,7 +116,7 @@ impl Config {
             let redact = map.optional("redact");
             let redact = if redact.is_present() { redact::Config::read(&redact, env).map(Some) } else { Some(None) };
             let kubernetes = enrich::config::read(&map.optional("kubernetes"), node_name.as_deref(), env);
-            let gateway = map.required("gateway").map(gateway);
+            let destination = destination::read(map, env);
             let admin = map.optional("admin").read("an address like 0.0.0.0:2020", |text| text.parse().ok());
             let block_bytes = map.optional("block_bytes").bytes(4 * KIB..=768 * KIB);
             let block_age = map.optional("block_age").duration(Duration::from_millis(20)..=Duration::from_secs(60));
@@ -140,7 +137,6 @@ impl Config {
             if let (Some(kubernetes), Some(messages)) = (&kubernetes, &messages) {
                 messages::check(&kubernetes.allowed, messages, map);
             }
-            let (gateways, connections, in_doubt_max) = gateway?;
             Some(Self {
                 cluster: cluster?,
                 environment: environment?,
@@ -151,9 +147,7 @@ impl Config {
                 first_start: first_start?,
                 redact: redact?,
                 kubernetes: kubernetes?,
-                gateways,
-                connections,
-                in_doubt_max,
+                destination: destination?,
                 admin,
                 block_bytes: size(block_bytes.unwrap_or(192 * KIB)),
                 block_age: block_age.unwrap_or(Duration::from_secs(1)),
@@ -213,6 +207,20 @@ fn name(node: &Node<'_>) -> Option<String> {
     node.read("a name of at most 255 bytes", |text| (text.len() <= 255).then(|| text.to_owned()))
 }
 
+/// A name that may come from a variable instead.
+fn name_or(map: &Map<'_>, key: &'static str, variable: Option<String>) -> Option<String> {
+    let node = map.optional(key);
+    if node.is_present() {
+        return name(&node);
+    }
+    let variable = variable.filter(|value| !value.is_empty() && value.len() <= 255);
+    if variable.is_none() {
+        let name = key.to_uppercase();
+        node.fault(format!("it is missing: add it, or set {name} in the environment (at most 255 bytes)"));
+    }
+    variable
+}
+
 /// The downward API's variable, else the host's name.
 fn default_node(env: &Environment<'_>) -> String {
     env("NODE_NAME").unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
@@ -258,68 +266,6 @@ fn first_start(map: &Map<'_>) -> Option<FirstStart> {
     })
 }
 
-fn gateway(map: &Map<'_>) -> Option<(Vec<Arc<Endpoint>>, usize, Duration)> {
-    let urls = map.required("urls");
-    let read_urls: Vec<Option<Uri>> =
-        urls.list().map(|node| node.read("a url like http://gateway:7070", parse_url)).collect();
-    let ca = map.optional("ca_file").file();
-    let certificate = map.optional("certificate_file").file();
-    let key = map.optional("key_file").file();
-    let token_file = map.optional("token_file").file();
-    let connections = map.optional("connections").integer(1..=16_usize);
-    let seconds = |from, to| Duration::from_secs(from)..=Duration::from_secs(to);
-    let connect_timeout =
-        map.optional("connect_timeout").duration(Duration::from_millis(100)..=Duration::from_secs(60));
-    let request_timeout = map.optional("request_timeout").duration(seconds(1, 600));
-    let in_doubt_max = map.optional("in_doubt_max").duration(seconds(1, 6 * 86_400));
-
-    if read_urls.is_empty() {
-        urls.fault("at least one url is needed");
-        return None;
-    }
-    let client = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        _ => {
-            map.node().fault("certificate_file and key_file go together: give both or none");
-            return None;
-        }
-    };
-    let mut endpoints = Vec::new();
-    for url in read_urls {
-        let url = url?;
-        let https = url.scheme_str() == Some("https");
-        if https && ca.is_none() {
-            map.node().fault("an https url needs ca_file, the certificates that may sign the gateway's");
-            return None;
-        }
-        if !https && (token_file.is_some() || client.is_some()) && !is_loopback(&url) {
-            map.node().fault("credentials are not sent in clear: use an https url with ca_file");
-            return None;
-        }
-        let tls = ca.clone().filter(|_| https).map(|ca| TlsFiles { ca, client: client.clone() });
-        endpoints.push(Arc::new(Endpoint {
-            url,
-            tls,
-            token_file: token_file.clone(),
-            connect_timeout: connect_timeout.unwrap_or(Duration::from_secs(5)),
-            request_timeout: request_timeout.unwrap_or(Duration::from_secs(30)),
-        }));
-    }
-    Some((endpoints, connections.unwrap_or(2), in_doubt_max.unwrap_or(Duration::from_secs(3600))))
-}
-
-fn parse_url(text: &str) -> Option<Uri> {
-    let url: Uri = text.parse().ok()?;
-    let known = matches!(url.scheme_str(), Some("http" | "https"));
-    (known && url.host().is_some_and(|host| !host.is_empty())).then_some(url)
-}
-
-fn is_loopback(url: &Uri) -> bool {
-    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
-}
-
 fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
@@ -346,15 +292,26 @@ mod tests {
         let config = read("cluster: infra\nenvironment: production\ngateway: {urls: [http://gateway:7070]}").unwrap();
         assert_eq!((&*config.node, config.pods.as_deref()), ("node-a", Some(Path::new("/var/log/pods"))));
         assert_eq!((config.admin, config.first_start), (None, FirstStart::Since(DAY)));
-        assert_eq!((config.block_bytes, config.connections), (192 * 1024, 2));
+        assert_eq!((config.block_bytes, config.destination.pool.connections), (192 * 1024, 2));
     }
 
     #[test]
     fn the_examples_are_sound() {
         read(include_str!("../../deploy/examples/agent-local.yaml")).unwrap();
+        let variables = [
+            ("CLUSTER", "infra"),
+            ("ENVIRONMENT", "production"),
+            ("NODE_NAME", "node-a"),
+            ("OBSERVABILITY_LOG_ENDPOINT_HOST", "vmauth"),
+            ("OBSERVABILITY_LOG_TENANT", "main"),
+        ];
+        let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let text = include_str!("../../deploy/examples/agent-direct.yaml");
+        let direct = sluice_settings::from_str(text, &env, |node| Config::read(node, &env)).unwrap();
+        assert_eq!(direct.destination.endpoints[0].url, "http://vmauth:8427/insert/jsonline");
         let full = read(include_str!("../../deploy/examples/agent.yaml")).unwrap();
         assert_eq!((full.host[0].unit.as_ref(), full.host[1].unit.as_ref()), ("messages", "sshd"));
-        assert_eq!((full.gateways.len(), full.admin.map(|admin| admin.port())), (2, Some(2020)));
+        assert_eq!((full.destination.endpoints.len(), full.admin.map(|admin| admin.port())), (2, Some(2020)));
     }
 
     #[test]
@@ -398,17 +355,5 @@ mod tests {
         assert_eq!(config("0").unwrap().spool_bytes, 0);
         assert_eq!(config("16MiB").unwrap().spool_bytes, 16 * MIB);
         assert!(config("1MiB").unwrap_err().to_string().contains("spool_bytes"));
-    }
-
-    #[test]
-    fn secrets_do_not_travel_in_clear() {
-        let config = |url: &str| {
-            read(&format!("cluster: c\nenvironment: e\ngateway: {{urls: ['{url}'], token_file: /t, ca_file: /ca}}"))
-        };
-        assert!(config("http://gateway:7070").unwrap_err().to_string().contains("not sent in clear"));
-        assert!(config("http://127.0.0.1:7070").is_ok());
-        assert!(config("https://gateway:7070").is_ok());
-        let without_ca = read("cluster: c\nenvironment: e\ngateway: {urls: ['https://g']}").unwrap_err();
-        assert!(without_ca.to_string().contains("ca_file"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use sluice_agent::config::Config;
@@ -21,7 +22,8 @@ use tracing_subscriber::EnvFilter;
 ///   gateway: {urls: ["http://127.0.0.1:7070"]}
 ///   admin: 127.0.0.1:2020
 ///
-/// What is read and stored is told at http://127.0.0.1:2020/metrics.
+/// What is read and stored is told at http://127.0.0.1:2020/metrics. Without a gateway, straight to
+/// VictoriaLogs: `direct: {url: "http://127.0.0.1:9428"}` in place of `gateway`.
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment)]
 struct Arguments {
@@ -70,7 +72,7 @@ fn main() -> ExitCode {
         }
     };
     if !run {
-        println!("{}: ok, {} gateway(s), node {}", path.display(), config.gateways.len(), config.node);
+        println!("{}: ok, {} destination(s), node {}", path.display(), config.destination.endpoints.len(), config.node);
         return ExitCode::SUCCESS;
     }
     let filter = EnvFilter::new(&arguments.log_level);
@@ -85,7 +87,12 @@ fn main() -> ExitCode {
         .max_blocking_threads(2)
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(run_until_signal(config)));
+        .and_then(|runtime| {
+            let result = runtime.block_on(run_until_signal(config));
+            // A lookup of a name that hangs holds nobody up: all that had to be written is.
+            runtime.shutdown_timeout(Duration::from_millis(100));
+            result
+        });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

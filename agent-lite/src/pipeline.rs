@@ -143,13 +143,14 @@ impl Agent {
             open_bytes: config.open_bytes,
             queued_bytes: config.queued_bytes,
             lane_queued_bytes: config.queued_bytes / 4,
+            compression: config.destination.compression,
         });
         let places = left.blocks.first().zip(left.blocks.last()).map(|(first, last)| (first.place, last.place));
         lanes.begin_places(places, kept.len());
         let settings = ship::Settings {
-            endpoints: config.gateways.clone(),
-            connections: config.connections,
-            in_doubt_max: config.in_doubt_max,
+            endpoints: config.destination.endpoints.clone(),
+            pool: config.destination.pool.clone(),
+            in_doubt_max: config.destination.in_doubt_max,
             dead_letter_bytes: config.dead_letter_bytes,
         };
         let workshop = Workshop::new(config.redactor()?, config.messages.clone());
@@ -214,7 +215,8 @@ impl Agent {
         self.metrics.possible_duplicates.inc_by(records);
         if !cut_anew.is_empty() {
             tracing::warn!(
-                blocks = cut_anew.len(), records,
+                blocks = cut_anew.len(),
+                records,
                 "blocks of the ring do not follow on what is stored: their lines are read again"
             );
         }

@@ -42,6 +42,8 @@ pub struct Plan {
     pub routed_to: Vec<String>,
     /// Further keys of the agent.
     pub agent: String,
+    /// Further keys of the agent's `gateway`, as `, compression: gzip`.
+    pub to_gateway: String,
 }
 
 impl Stack {
@@ -225,9 +227,10 @@ fn agent_config(dir: &TestDir, plan: &Plan, push: u16, admin: u16) -> String {
     format!(
         "cluster: test\nenvironment: test\nnode: node-a\n\
          state_directory: {}\npods: {}\nfirst_start: beginning\nadmin: 127.0.0.1:{admin}\n\
-         gateway: {{urls: [\"http://127.0.0.1:{push}\"]}}\n{}",
+         gateway: {{urls: [\"http://127.0.0.1:{push}\"]{}}}\n{}",
         dir.join("state").display(),
         dir.join("pods").display(),
+        plan.to_gateway,
         plan.agent,
     )
 }

@@ -58,6 +58,7 @@ fn rooms_of_the_agent_find_each_other_only_in_the_pipeline() {
         ("checkpoint.rs", &["tail"]),
         ("backoff.rs", &[]),
         ("config.rs", &["enrich", "redact", "ship", "tail"]),
+        ("config", &["enrich", "parse", "redact", "ship", "tail"]),
         ("discover", &[]),
         ("enrich", &["backoff", "metrics", "record"]),
         ("metrics", &[]),

@@ -1,5 +1,7 @@
 //! Raw lines to payloads, and payloads too large for a gateway to smaller ones.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
 use memchr::memrchr;
 use sluice_wire::payload::Checker;
@@ -8,8 +10,12 @@ use sluice_wire::{Block, Encoding, Header, limits, record, time};
 /// zstd level 1: on log lines level 3 compresses worse and slower (`docs/adr/0003`).
 const LEVEL: i32 = 1;
 
+/// gzip at its fastest, for who reads no zstd.
+const GZIP_LEVEL: flate2::Compression = flate2::Compression::fast();
+
 /// Compresses, keeping its context and its buffer.
 pub struct Compressor {
+    encoding: Encoding,
     zstd: Option<zstd::bulk::Compressor<'static>>,
     out: Vec<u8>,
     checker: Checker,
@@ -22,13 +28,16 @@ impl std::fmt::Debug for Compressor {
 }
 
 impl Compressor {
-    /// A context for level 1; where none can be had, payloads go as they are.
+    /// With this encoding; where no context for it can be had, payloads go as they are.
     #[must_use]
-    pub fn new() -> Self {
-        let zstd = zstd::bulk::Compressor::new(LEVEL)
-            .inspect_err(|error| tracing::error!(%error, "no zstd context, sending blocks uncompressed"))
-            .ok();
-        Self { zstd, out: Vec::new(), checker: Checker::default() }
+    pub fn new(encoding: Encoding) -> Self {
+        let context = || {
+            zstd::bulk::Compressor::new(LEVEL)
+                .inspect_err(|error| tracing::error!(%error, "no zstd context, sending blocks uncompressed"))
+                .ok()
+        };
+        let zstd = (encoding == Encoding::Zstd).then(context).flatten();
+        Self { encoding, zstd, out: Vec::new(), checker: Checker::default() }
     }
 
     /// The blocks of `raw`, which `header` describes but for its payload: one, unless the payload is
@@ -74,18 +83,26 @@ impl Compressor {
 
     fn compress(&mut self, header: &mut Header, raw: &[u8]) -> Bytes {
         self.out.clear();
-        self.out.reserve(zstd::zstd_safe::compress_bound(raw.len()));
-        let compressed = self.zstd.as_mut().is_some_and(|zstd| zstd.compress_to_buffer(raw, &mut self.out).is_ok());
-        header.encoding = if compressed { Encoding::Zstd } else { Encoding::None };
+        let compressed = match self.encoding {
+            Encoding::None => false,
+            Encoding::Zstd => self.zstd(raw),
+            Encoding::Gzip => self.gzip(raw),
+        };
+        header.encoding = if compressed { self.encoding } else { Encoding::None };
         let payload = if compressed { Bytes::copy_from_slice(&self.out) } else { Bytes::copy_from_slice(raw) };
         header.payload_crc = crc32c::crc32c(&payload);
         payload
     }
-}
 
-impl Default for Compressor {
-    fn default() -> Self {
-        Self::new()
+    fn zstd(&mut self, raw: &[u8]) -> bool {
+        self.out.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        self.zstd.as_mut().is_some_and(|zstd| zstd.compress_to_buffer(raw, &mut self.out).is_ok())
+    }
+
+    /// One member.
+    fn gzip(&mut self, raw: &[u8]) -> bool {
+        let mut encoder = flate2::write::GzEncoder::new(&mut self.out, GZIP_LEVEL);
+        encoder.write_all(raw).and_then(|()| encoder.finish()).is_ok()
     }
 }
 

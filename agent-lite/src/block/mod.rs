@@ -40,6 +40,8 @@ pub struct Settings {
     pub queued_bytes: usize,
     /// Compressed bytes that one lane may have cut and not decided; two blocks are never too much.
     pub lane_queued_bytes: usize,
+    /// How blocks are compressed.
+    pub compression: sluice_wire::Encoding,
 }
 
 /// How far one stream of one source has been put into blocks.
@@ -206,11 +208,11 @@ impl Lanes {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
+            compressor: Compressor::new(settings.compression),
             settings,
             lanes: Vec::new(),
             ids: HashMap::new(),
             encoder: Encoder::default(),
-            compressor: Compressor::new(),
             blocks: 0,
             open_bytes: 0,
             queued_bytes: 0,

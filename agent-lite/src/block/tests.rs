@@ -14,6 +14,7 @@ fn settings() -> Settings {
         open_bytes: 40_000,
         queued_bytes: 1_000_000,
         lane_queued_bytes: 100_000,
+        compression: sluice_wire::Encoding::Zstd,
     }
 }
 

@@ -1,14 +1,20 @@
 //! Every metric of the agent, by name.
 
-mod books;
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
 
-pub use books::{BookMetrics, Volume};
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use sluice_wire::{Block, Reason, Verdict};
 
+mod books;
 mod kubernetes;
 
+pub use books::{BookMetrics, Volume};
 pub use kubernetes::KubernetesMetrics;
+
+/// Addresses with a count of their own; those that come later share one.
+const ADDRESSES: usize = 64;
 
 /// Handles; cheap to clone.
 #[derive(Debug, Clone)]
@@ -63,6 +69,17 @@ pub struct Metrics {
     pub dead_letters: IntCounter,
     /// Connections that failed.
     pub connect_errors: IntCounter,
+    /// Names that could not be looked up.
+    pub lookup_errors: IntCounter,
+    address_failures: IntCounterVec,
+    counted_addresses: Arc<Mutex<BTreeSet<String>>>,
+    connections: IntGaugeVec,
+    /// Addresses of all destinations, as DNS says.
+    pub addresses: IntGauge,
+    /// Bytes of push requests' bodies.
+    pub sent_bytes: IntCounter,
+    /// 1 where a store refuses everything until somebody mends a setting.
+    pub held: IntGauge,
     /// Checkpoints that could not be written.
     pub checkpoint_errors: IntCounter,
     /// Checkpoints written.
@@ -126,6 +143,16 @@ impl Metrics {
             &["rule"],
         )?;
         registry.register(Box::new(redactions.clone()))?;
+        let address_failures = IntCounterVec::new(
+            Opts::new("sluice_agent_address_failures_total", "Connections and requests that failed, by address."),
+            &["address"],
+        )?;
+        registry.register(Box::new(address_failures.clone()))?;
+        let connections = IntGaugeVec::new(
+            Opts::new("sluice_agent_connections", "Connections to gateways, or to the store, by state."),
+            &["state"],
+        )?;
+        registry.register(Box::new(connections.clone()))?;
         let acknowledgement_delay = Histogram::with_opts(
             HistogramOpts::new(
                 "sluice_agent_acknowledgement_delay_seconds",
@@ -157,13 +184,20 @@ impl Metrics {
             payload_bytes: counter("block_payload_bytes", "Bytes of blocks after compression.")?,
             requests: counter("requests", "Push requests sent.")?,
             verdicts,
-            acknowledged_records: counter("acknowledged_records", "Records that a gateway has stored.")?,
+            acknowledged_records: counter("acknowledged_records", "Records that a gateway, or the store, has taken.")?,
             acknowledgement_delay,
             in_doubt: counter("in_doubt_blocks", "Blocks whose request had no verdict; sent again as they are.")?,
             possible_duplicates: counter("possible_duplicate_records", "Records that may have been delivered twice.")?,
             unringed_blocks: counter("unringed_blocks", "Blocks sent without the ring: at least once.")?,
             dead_letters: counter("dead_letter_records", "Records that no gateway takes, kept in dead-letters.jsonl.")?,
             connect_errors: counter("connect_errors", "Connections to gateways that failed.")?,
+            lookup_errors: counter("lookup_errors", "Lookups of gateways' names that failed.")?,
+            address_failures,
+            counted_addresses: Arc::default(),
+            connections,
+            addresses: gauge("resolved_addresses", "Addresses of all gateways' names.")?,
+            sent_bytes: counter("sent_bytes", "Bytes of push requests' bodies.")?,
+            held: gauge("held", "1 where the store refuses everything until a setting is mended: nothing is dropped.")?,
             checkpoint_errors: counter("checkpoint_errors", "Checkpoints that could not be written.")?,
             checkpoints: counter("checkpoints", "Checkpoints written.")?,
             ring_blocks: gauge("ring_blocks", "Blocks in the in-flight ring.")?,
@@ -201,6 +235,19 @@ impl Metrics {
     pub fn redacted(&self, rule: &str, matches: u64) {
         let counter = self.redactions.with_label_values(&[rule]);
         counter.inc_by(matches.saturating_sub(counter.get()));
+    }
+
+    /// Counts a failure of an address.
+    pub fn address_failed(&self, address: &impl Display) {
+        let address = address.to_string();
+        let mut counted = self.counted_addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_counted = counted.contains(&address) || (counted.len() < ADDRESSES && counted.insert(address.clone()));
+        self.address_failures.with_label_values(&[if is_counted { &*address } else { "other" }]).inc();
+    }
+
+    /// Says how many connections are in a state.
+    pub fn connections(&self, state: &'static str, connections: usize) {
+        self.connections.with_label_values(&[state]).set(i64::try_from(connections).unwrap_or(i64::MAX));
     }
 
     /// Counts a block that a gateway has stored.

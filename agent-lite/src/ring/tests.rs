@@ -18,6 +18,7 @@ fn lanes() -> (Lanes, LaneId) {
         open_bytes: 1 << 20,
         queued_bytes: 1 << 30,
         lane_queued_bytes: 1 << 30,
+        compression: sluice_wire::Encoding::Zstd,
     });
     let lane = lanes.lane(Category::Application, &"ns".into());
     (lanes, lane)

@@ -1,91 +1,89 @@
-//! One connection to one gateway: greeted before its first block, so that the journal behind it is
-//! known (rule 7).
+//! One connection: to a gateway, or straight to a store. Whoever sends blocks sees no difference.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
-use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use sluice_wire::push::{self, Hello, Versions};
-use sluice_wire::{JournalId, Verdict};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use sluice_wire::{Encoding, JournalId, Verdict, push};
 
-use super::body::Chunks;
-use super::tls::{TlsError, TlsFiles};
+use super::addresses::Place;
+use super::credential::CredentialError;
+use super::direct::Direct;
+use super::gateway::Gateway;
+use super::tls::TlsError;
+use super::transport::{Endpoint, Http, Peer, causes};
 
-/// Bytes of a reply: a verdict has fewer than 64.
-const MAX_REPLY: usize = 64 * sluice_wire::limits::REQUEST_BLOCKS;
+/// What stands for the journal of a destination that has none and knows no block again: all zero, which no
+/// random id is. What is in doubt there is given up, and counted, whenever it is sent again.
+pub(super) const NOWHERE: JournalId = JournalId([0; 16]);
 
-/// A gateway's address and how to be let in.
+/// A block as it is handed over.
 #[derive(Debug, Clone)]
-pub struct Endpoint {
-    /// `http://host:port` or `https://host:port`.
-    pub url: Uri,
-    /// For https.
-    pub tls: Option<TlsFiles>,
-    /// Holds the bearer token; read anew for each connection.
-    pub token_file: Option<PathBuf>,
-    /// For connecting and greeting together.
-    pub connect_timeout: Duration,
-    /// For one push.
-    pub request_timeout: Duration,
-}
-
-/// Ready to push.
-#[derive(Debug)]
-pub(super) struct Connection {
-    sender: SendRequest<Chunks>,
-    endpoint: Arc<Endpoint>,
-    token: Option<HeaderValue>,
-    journal: JournalId,
-    limits: push::Limits,
+pub(super) struct Parcel {
+    /// Prelude and header.
+    pub(super) head: Bytes,
+    /// Compressed records.
+    pub(super) payload: Bytes,
+    /// How they are compressed.
+    pub(super) encoding: Encoding,
+    /// Bytes of the records.
+    pub(super) raw_len: u32,
+    /// How many they are.
+    pub(super) records: u32,
 }
 
 /// What came of a push.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// One verdict for each block, in the gateway's own words.
+    /// One verdict for each block.
     Verdicts(Vec<Verdict>),
     /// One verdict for all of them.
     ForAll(Verdict),
-    /// Anything else: the blocks are in doubt.
-    InDoubt(String),
+    /// Nothing of it was stored, and nothing will be at this address for a while.
+    Aside(Aside),
+    /// Anything else: the blocks are in doubt. The wait is what the reply asked for.
+    InDoubt(String, Option<Duration>),
+}
+
+/// Why an address takes nothing.
+#[derive(Debug)]
+pub(super) struct Aside {
+    /// For how long.
+    pub(super) wait: Duration,
+    /// In words.
+    pub(super) why: String,
+    /// Nothing will go until somebody mends a setting.
+    pub(super) held: bool,
+    /// The gateway's verdict, for the books.
+    pub(super) verdict: Option<Verdict>,
 }
 
 /// Why there is no connection. No block was sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     /// The URL names no host.
-    #[error("the gateway's url has no host")]
+    #[error("the url has no host that a certificate could name")]
     NoHost,
     /// TLS files are wrong.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The token's file cannot be read.
-    #[error("{}: cannot read the gateway's token: {error}", path.display())]
-    Token {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        error: String,
-    },
+    /// A token's or password's file.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     /// The network, or the TLS handshake.
     #[error("cannot connect: {0}")]
     Io(#[from] std::io::Error),
+    /// The proxy refuses.
+    #[error("the proxy does not connect us: {0}")]
+    Proxy(String),
     /// HTTP.
-    #[error("cannot talk to the gateway: {0}")]
+    #[error("cannot talk: {}", causes(.0))]
     Http(#[from] hyper::Error),
-    /// Not a gateway, or one that refuses.
+    /// Not a gateway, or one that refuses; it may say for how long.
     #[error("no greeting from the gateway: {0}")]
-    Greeting(String),
+    Greeting(String, Option<Duration>),
     /// No version in common.
     #[error("the gateway speaks wire versions {min} to {max}, this agent {ours}: upgrade the older one")]
     Version {
@@ -101,147 +99,89 @@ pub(super) enum ConnectError {
     Timeout(Duration),
 }
 
+impl ConnectError {
+    /// How long the other end wants to be left alone.
+    pub(super) fn after(&self) -> Option<Duration> {
+        match self {
+            Self::Greeting(_, after) => *after,
+            _ => None,
+        }
+    }
+}
+
+/// Ready to push.
+#[derive(Debug)]
+pub(super) enum Connection {
+    /// To a gateway, which was greeted.
+    Gateway(Gateway),
+    /// To a store.
+    Direct(Direct),
+}
+
 impl Connection {
-    /// Connects and greets.
+    /// Connects, and learns the journal where there is one.
     ///
     /// # Errors
-    /// Why not; nothing was sent that a gateway could have stored.
-    pub(super) async fn open(endpoint: Arc<Endpoint>) -> Result<Self, ConnectError> {
+    /// Why not; nothing was sent that could have been stored.
+    pub(super) async fn open(endpoint: Arc<Endpoint>, place: Place) -> Result<Self, ConnectError> {
         let timeout = endpoint.connect_timeout;
-        tokio::time::timeout(timeout, Self::open_unbounded(endpoint))
-            .await
-            .map_err(|_| ConnectError::Timeout(timeout))?
-    }
-
-    async fn open_unbounded(endpoint: Arc<Endpoint>) -> Result<Self, ConnectError> {
-        let host = endpoint.url.host().ok_or(ConnectError::NoHost)?;
-        let https = endpoint.url.scheme_str() == Some("https");
-        let port = endpoint.url.port_u16().unwrap_or(if https { 443 } else { 80 });
-        let token = endpoint.token_file.as_ref().map(read_token).transpose()?;
-        let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
-        stream.set_nodelay(true)?;
-        let sender = match &endpoint.tls {
-            Some(files) => {
-                let name =
-                    ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|_| ConnectError::NoHost)?;
-                let connector = tokio_rustls::TlsConnector::from(files.load()?);
-                converse(connector.connect(name, stream).await?).await?
-            }
-            None => converse(stream).await?,
+        let open = async {
+            let peer = endpoint.peer.clone();
+            let http = Http::open(endpoint, place).await?;
+            Ok(match peer {
+                Peer::Gateway => Self::Gateway(Gateway::greet(http).await?),
+                Peer::Store(store) => Self::Direct(Direct::new(http, store)),
+            })
         };
-        let unknown = JournalId([0; 16]);
-        let mut connection = Self { sender, endpoint, token, journal: unknown, limits: push::Limits::default() };
-        connection.greet().await?;
-        Ok(connection)
+        tokio::time::timeout(timeout, open).await.map_err(|_| ConnectError::Timeout(timeout))?
     }
 
-    async fn greet(&mut self) -> Result<(), ConnectError> {
-        let request =
-            self.request(Method::GET, Chunks::default()).map_err(|error| ConnectError::Greeting(error.to_string()))?;
-        let response = self.sender.send_request(request).await?;
-        let status = response.status();
-        let verdict = header_verdict(response.headers());
-        let body = read_body(response.into_body()).await.map_err(ConnectError::Greeting)?;
-        if status != StatusCode::OK {
-            let why =
-                verdict.map_or_else(|| String::from_utf8_lossy(&body).trim().to_owned(), |verdict| verdict.to_string());
-            return Err(ConnectError::Greeting(format!("status {status}: {why}")));
-        }
-        let hello: Hello = serde_json::from_slice(&body).map_err(|error| ConnectError::Greeting(error.to_string()))?;
-        if hello.wire.common(Versions::OURS).is_none() {
-            return Err(ConnectError::Version { min: hello.wire.min, max: hello.wire.max, ours: push::VERSION });
-        }
-        self.journal =
-            hello.journal.parse().map_err(|_| ConnectError::Greeting("its journal id is none".to_owned()))?;
-        self.limits = hello.limits;
-        Ok(())
-    }
-
-    /// The journal behind it.
-    #[must_use]
+    /// The journal behind it, or [`NOWHERE`].
     pub(super) fn journal(&self) -> JournalId {
-        self.journal
-    }
-
-    /// The gateway's limits.
-    #[must_use]
-    pub(super) fn limits(&self) -> &push::Limits {
-        &self.limits
-    }
-
-    /// Sends frames of `blocks` blocks. A connection whose reply was in doubt is not to be used again.
-    pub(super) async fn push(&mut self, frames: Chunks, blocks: usize) -> Reply {
-        match tokio::time::timeout(self.endpoint.request_timeout, self.push_unbounded(frames, blocks)).await {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(error)) => Reply::InDoubt(error),
-            Err(_) => Reply::InDoubt(format!("no reply within {:?}", self.endpoint.request_timeout)),
+        match self {
+            Self::Gateway(gateway) => gateway.journal(),
+            Self::Direct(_) => NOWHERE,
         }
     }
 
-    async fn push_unbounded(&mut self, frames: Chunks, blocks: usize) -> Result<Reply, String> {
-        let mut request = self.request(Method::POST, frames).map_err(|error| error.to_string())?;
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(push::CONTENT_TYPE));
-        let journal = HeaderValue::from_str(&self.journal.to_string()).map_err(|error| error.to_string())?;
-        headers.insert(push::JOURNAL_HEADER, journal);
-        let response = self.sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let status = response.status();
-        let ours = response.headers().get(push::JOURNAL_HEADER).is_some();
-        let verdict = header_verdict(response.headers());
-        let body = read_body(response.into_body()).await?;
-        if let Some(verdict) = verdict {
-            return Ok(Reply::ForAll(verdict));
+    /// What one push may hold.
+    pub(super) fn limits(&self) -> push::Limits {
+        match self {
+            Self::Gateway(gateway) => *gateway.limits(),
+            Self::Direct(_) => push::Limits::default(),
         }
-        if status != StatusCode::OK || !ours {
-            return Err(format!("status {status}, not in the gateway's own words"));
-        }
-        let text = std::str::from_utf8(&body).map_err(|error| error.to_string())?;
-        push::read_verdicts(text, blocks).map(Reply::Verdicts).map_err(|error| error.to_string())
+    }
+
+    /// Sends blocks. After [`Reply::InDoubt`] and [`Reply::Aside`] it is not to be used again.
+    pub(super) async fn push(&mut self, parcels: Vec<Parcel>) -> Reply {
+        let timeout = self.http().endpoint().request_timeout;
+        let push = async {
+            match self {
+                Self::Gateway(gateway) => gateway.push(parcels).await,
+                Self::Direct(direct) => direct.push(parcels).await,
+            }
+        };
+        let silence = |_| Reply::InDoubt(format!("no reply within {timeout:?}"), None);
+        tokio::time::timeout(timeout, push).await.unwrap_or_else(silence)
     }
 
     /// Whether another push can be sent.
     pub(super) fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+        self.http().is_open()
     }
 
-    fn request(&self, method: Method, body: Chunks) -> Result<Request<Chunks>, http::Error> {
-        let prefix = self.endpoint.url.path().trim_end_matches('/');
-        let host = self.endpoint.url.authority().map_or("", |authority| authority.as_str());
-        let mut request = Request::builder().method(method).uri(format!("{prefix}{}", push::PATH)).header(HOST, host);
-        if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, token);
+    fn http(&self) -> &Http {
+        match self {
+            Self::Gateway(gateway) => gateway.http(),
+            Self::Direct(direct) => direct.http(),
         }
-        request.body(body)
     }
 }
 
-async fn converse<S>(stream: S) -> Result<SendRequest<Chunks>, hyper::Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(async move {
-        // Ends with the connection; whoever waits for a reply hears of it.
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection to the gateway ended");
-        }
-    });
-    Ok(sender)
-}
-
-fn read_token(path: &PathBuf) -> Result<HeaderValue, ConnectError> {
-    let fault = |error: String| ConnectError::Token { path: path.clone(), error };
-    let token = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
-        .map_err(|_| fault("it holds what no header may hold".to_owned()))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn header_verdict(headers: &http::HeaderMap) -> Option<Verdict> {
-    headers.get(push::VERDICT_HEADER)?.to_str().ok()?.parse().ok()
-}
-
-async fn read_body(body: Incoming) -> Result<Bytes, String> {
-    Limited::new(body, MAX_REPLY).collect().await.map(|body| body.to_bytes()).map_err(|error| error.to_string())
+/// A reply's body, at most so many bytes of it.
+///
+/// # Errors
+/// It breaks off, or is longer.
+pub(super) async fn read_body(body: Incoming, most: usize) -> Result<Bytes, String> {
+    Limited::new(body, most).collect().await.map(|body| body.to_bytes()).map_err(|error| error.to_string())
 }

@@ -6,6 +6,7 @@
 //!      └──────────────────────────────────────────────┴ in doubt: the same bytes, first of its lane
 //! ```
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,10 +14,11 @@ use std::time::{Duration, Instant};
 use sluice_wire::{BlockId, JournalId, Reason, Verdict};
 use tokio::task::JoinSet;
 
-use super::body::Chunks;
-use super::connection::{ConnectError, Connection, Endpoint, Reply};
+use super::addresses::Want;
+use super::connection::{Aside, NOWHERE, Parcel, Reply};
 use super::dead_letters::DeadLetters;
-use crate::backoff::Backoff;
+use super::pool::{self, Fate, Held, Pool};
+use super::transport::Endpoint;
 use crate::block::{Doubt, LaneId, Lanes, Queued};
 use crate::checkpoint::{Numbers, Positions};
 use crate::metrics::Metrics;
@@ -30,18 +32,16 @@ const REQUEST_BLOCKS: usize = 256;
 const HEADER_ABOUT: usize = 24 + 64 + 4 * 256;
 /// A position in it.
 const POSITION: usize = 25;
-/// Between connections beyond the first.
-const ANOTHER: Duration = Duration::from_millis(500);
 /// How long a lane waits where its block can neither be sent nor be kept as a dead letter.
 const STUCK: Duration = Duration::from_secs(60);
 
-/// How to reach gateways.
+/// How to reach gateways, or the store.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Tried in turn.
+    /// Connections are spread over all their addresses.
     pub endpoints: Vec<Arc<Endpoint>>,
-    /// Connections, each with one request under way.
-    pub connections: usize,
+    /// How connections are kept.
+    pub pool: pool::Settings,
     /// How long a block in doubt waits for the journal that may hold it.
     pub in_doubt_max: Duration,
     /// Bytes of dead letters.
@@ -52,17 +52,14 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Dispatch {
     settings: Settings,
-    idle: Vec<Connection>,
-    connecting: JoinSet<Result<Connection, ConnectError>>,
+    pool: Pool,
     pushes: JoinSet<Pushed>,
-    backoff: Backoff,
-    /// No connection is tried before.
-    not_before: Option<Instant>,
-    next_endpoint: usize,
     /// Compressed bytes of a request; less once a gateway, or a proxy before it, has said `too-large`.
     request_bytes: usize,
     turn: usize,
     dead_letters: DeadLetters,
+    /// Lanes of which more blocks have a number than were sent, and the journal that the ring names for them.
+    ahead: HashMap<LaneId, JournalId>,
     ring: Option<Ring>,
     /// Stored since the last checkpoint.
     stored: Vec<BlockId>,
@@ -72,7 +69,9 @@ pub struct Dispatch {
 /// A request that came back.
 #[derive(Debug)]
 struct Pushed {
-    connection: Connection,
+    held: Held,
+    /// What the pool knows the departure by.
+    number: u64,
     lanes: Vec<(LaneId, usize)>,
     reply: Reply,
 }
@@ -83,9 +82,8 @@ pub struct Happening(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Connected(Result<Connection, ConnectError>),
+    Pool(Box<pool::Event>),
     Pushed(Box<Pushed>),
-    MayConnect,
 }
 
 /// What sending and verdicts work on.
@@ -116,13 +114,10 @@ impl Dispatch {
     pub fn new(settings: Settings, state: &Path, ring: Option<Ring>, metrics: Metrics) -> Self {
         Self {
             dead_letters: DeadLetters::new(state, settings.dead_letter_bytes),
+            pool: Pool::new(settings.endpoints.clone(), settings.pool.clone(), metrics.clone()),
             settings,
-            idle: Vec::new(),
-            connecting: JoinSet::new(),
             pushes: JoinSet::new(),
-            backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(10)),
-            not_before: None,
-            next_endpoint: 0,
+            ahead: HashMap::new(),
             request_bytes: REQUEST_BYTES,
             turn: 0,
             ring,
@@ -159,52 +154,45 @@ impl Dispatch {
     /// Whether there is a connection, idle or at work.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        !self.idle.is_empty() || !self.pushes.is_empty()
+        self.pool.is_connected()
     }
 
     /// Sends whatever can be sent now.
     pub fn send(&mut self, desk: &mut Desk<'_>) {
-        for connection in std::mem::take(&mut self.idle) {
-            if !connection.is_open() {
-                continue;
-            }
-            let lanes = self.choose(&connection, desk);
+        for held in self.pool.take_idle(desk.now) {
+            let lanes = self.choose(&held, desk);
             if lanes.is_empty() {
-                self.idle.push(connection);
+                self.pool.rest(held);
             } else {
-                self.launch(connection, lanes, desk);
+                self.launch(held, lanes, desk);
             }
         }
-        self.connect_if_wanted(desk);
+        let wants = self.wants(desk);
+        self.pool.tend(desk.now, &wants);
     }
 
-    /// Connects where there is no connection, or where what waits can go to none that is idle: all are
-    /// at work, or what waits is in doubt at another gateway.
-    fn connect_if_wanted(&mut self, desk: &Desk<'_>) {
-        let connections = self.idle.len() + self.pushes.len();
-        let wanted = connections == 0 || desk.lanes.sendable().next().is_some();
-        if !wanted || !self.connecting.is_empty() || self.not_before.is_some_and(|at| at > desk.now) {
-            return;
+    /// What waits although every idle connection was offered it: all are at work, or what waits is in doubt
+    /// at another gateway.
+    fn wants(&self, desk: &Desk<'_>) -> Vec<Want> {
+        let mut wants = Vec::new();
+        for id in desk.lanes.sendable() {
+            let doubt = desk.lanes.peek(id, 0).doubt();
+            let want = match doubt {
+                Some(doubt) if !self.is_old(doubt, desk.wall_ns) => Want::Journal(doubt.journal),
+                _ => Want::Any,
+            };
+            if !wants.contains(&want) {
+                wants.push(want);
+            }
         }
-        if connections >= self.settings.connections && self.idle.pop().is_none() {
-            return;
-        }
-        // More than one is a convenience: no hurry, whatever the first ones lead to.
-        self.not_before = (connections > 0).then(|| desk.now + ANOTHER);
-        let endpoint = self.settings.endpoints[self.next_endpoint % self.settings.endpoints.len()].clone();
-        self.next_endpoint += 1;
-        self.connecting.spawn(Connection::open(endpoint));
+        wants
     }
 
     /// Waits for something to happen. Cancel safe.
     pub async fn happening(&mut self) -> Happening {
-        let not_before = self.not_before;
         let kind = tokio::select! {
-            Some(Ok(connected)) = self.connecting.join_next() => Kind::Connected(connected),
             Some(Ok(pushed)) = self.pushes.join_next() => Kind::Pushed(Box::new(pushed)),
-            () = async { tokio::time::sleep_until(not_before.unwrap_or_else(Instant::now).into()).await },
-                if not_before.is_some() && self.connecting.is_empty() => Kind::MayConnect,
-            else => std::future::pending().await,
+            event = self.pool.happening() => Kind::Pool(Box::new(event)),
         };
         Happening(kind)
     }
@@ -212,41 +200,29 @@ impl Dispatch {
     /// Acts on what happened.
     pub fn handle(&mut self, happening: Happening, desk: &mut Desk<'_>) {
         match happening.0 {
-            Kind::MayConnect => self.not_before = None,
-            Kind::Connected(Ok(connection)) => {
-                tracing::info!(journal = %connection.journal(), "connected to a gateway");
-                self.request_bytes = REQUEST_BYTES;
-                self.idle.push(connection);
-            }
-            Kind::Connected(Err(error)) => {
-                let wait = self.fail(desk.now);
-                tracing::warn!(%error, retry_in = ?wait, "no gateway to be reached, holding logs in their files");
-                self.metrics.connect_errors.inc();
+            Kind::Pool(event) => {
+                if matches!(*event, pool::Event::Connected(_, _, Ok(_))) {
+                    self.request_bytes = REQUEST_BYTES;
+                }
+                self.pool.handle(*event, desk.now);
             }
             Kind::Pushed(pushed) => self.take_reply(*pushed, desk),
         }
     }
 
-    fn fail(&mut self, now: Instant) -> Duration {
-        let wait = self.backoff.failed();
-        self.not_before = Some(now + wait);
-        wait
-    }
-
     /// Chooses what the next request carries: lanes, and how many of their first blocks.
-    fn choose(&mut self, connection: &Connection, desk: &mut Desk<'_>) -> Vec<(LaneId, usize)> {
-        let most_bytes = self.request_bytes.min(connection.limits().request);
-        let mut most_blocks = REQUEST_BLOCKS.min(connection.limits().blocks);
+    fn choose(&mut self, held: &Held, desk: &mut Desk<'_>) -> Vec<(LaneId, usize)> {
+        let (limits, journal) = (held.connection.limits(), held.connection.journal());
+        let most_bytes = self.request_bytes.min(limits.request);
+        let mut most_blocks = REQUEST_BLOCKS.min(limits.blocks);
         let sendable: Vec<LaneId> = desk.lanes.sendable().collect();
         let (mut bytes, mut blocks) = (0, 0);
         let mut lanes = Vec::new();
         for turn in 0..sendable.len() {
             let id = sendable[(self.turn + turn) % sendable.len()];
-            if !self.may_go_to(connection.journal(), id, desk) {
-                continue;
-            }
             let before = blocks;
-            let (window, current) = (desk.lanes.window(id), desk.numbers.current());
+            let window = desk.lanes.window(id).min(self.may_go_to(journal, id, desk));
+            let current = desk.numbers.current();
             let mut producer = None;
             for queued in desk.lanes.queue(id).iter().take(window) {
                 // To the gateway another producer is another lane: a block of it would be accepted although
@@ -273,40 +249,55 @@ impl Dispatch {
         lanes
     }
 
-    fn launch(&mut self, mut connection: Connection, lanes: Vec<(LaneId, usize)>, desk: &mut Desk<'_>) {
-        self.give_numbers(&lanes, connection.journal(), desk);
-        let mut frames = Chunks::default();
-        let mut blocks = 0;
+    fn launch(&mut self, mut held: Held, lanes: Vec<(LaneId, usize)>, desk: &mut Desk<'_>) {
+        self.give_numbers(&lanes, held.connection.journal(), desk);
+        let mut parcels = Vec::new();
         for (id, taken) in &lanes {
             for block in desk.lanes.queue(*id).iter().take(*taken) {
-                frames.push(block.head().clone());
-                frames.push(block.payload.clone());
-                blocks += 1;
+                self.metrics.sent_bytes.inc_by(block.frame_len() as u64);
+                parcels.push(Parcel {
+                    head: block.head().clone(),
+                    payload: block.payload.clone(),
+                    encoding: block.header.encoding,
+                    raw_len: block.header.raw_len,
+                    records: block.header.records,
+                });
             }
             desk.lanes.depart(*id, *taken);
         }
         self.metrics.requests.inc();
+        let number = self.pool.depart(&held);
         self.pushes.spawn(async move {
-            let reply = connection.push(frames, blocks).await;
-            Pushed { connection, lanes, reply }
+            let reply = held.connection.push(parcels).await;
+            Pushed { held, number, lanes, reply }
         });
     }
 
-    /// A block in doubt goes back to the journal that may hold it, until that has taken too long
-    /// (rule 7); then its lines are sent elsewhere, counted.
-    fn may_go_to(&mut self, journal: JournalId, id: LaneId, desk: &mut Desk<'_>) -> bool {
-        let elsewhere = |block: &Queued| block.doubt().is_some_and(|doubt| doubt.journal != journal);
-        !desk.lanes.queue(id).iter().any(elsewhere) || self.give_up_doubts(id, desk)
+    /// How many of a lane's first blocks may go to a journal: up to the first that is in doubt at another one.
+    /// That one waits for its own (rule 7), until it has taken too long; then its lines are sent elsewhere,
+    /// counted. Nothing waits for a destination that knows no block again.
+    fn may_go_to(&mut self, journal: JournalId, id: LaneId, desk: &mut Desk<'_>) -> usize {
+        let elsewhere =
+            |block: &Queued| block.doubt().is_some_and(|doubt| doubt.journal != journal || doubt.journal == NOWHERE);
+        match desk.lanes.queue(id).iter().position(elsewhere) {
+            Some(0) if !self.give_up_doubts(id, desk) => 0,
+            None | Some(0) => usize::MAX,
+            Some(before) => before,
+        }
+    }
+
+    /// Whether a doubt has lasted so long that nobody waits for its journal any more.
+    fn is_old(&self, doubt: Doubt, wall_ns: i64) -> bool {
+        let oldest = i64::try_from(self.settings.in_doubt_max.as_millis()).unwrap_or(i64::MAX);
+        let since = i64::try_from(doubt.since_ms).unwrap_or(i64::MAX);
+        doubt.journal == NOWHERE || (wall_ns / 1_000_000).saturating_sub(since) > oldest
     }
 
     /// Gives up the doubts of a lane, all together, or a new number would come before an old one. Gives
     /// `false`, and does nothing, while one of them is younger than `in_doubt_max`.
     fn give_up_doubts(&mut self, id: LaneId, desk: &mut Desk<'_>) -> bool {
-        let oldest = i64::try_from(self.settings.in_doubt_max.as_millis()).unwrap_or(i64::MAX);
-        let now_ms = desk.wall_ns / 1_000_000;
-        let is_old = |doubt: Doubt| now_ms - i64::try_from(doubt.since_ms).unwrap_or(i64::MAX) > oldest;
         let queue = desk.lanes.queue(id);
-        if !queue.iter().filter_map(Queued::doubt).all(is_old) {
+        if !queue.iter().filter_map(Queued::doubt).all(|doubt| self.is_old(doubt, desk.wall_ns)) {
             return false;
         }
         let mut given_up = 0;
@@ -328,6 +319,7 @@ impl Dispatch {
         let mut fresh: Vec<(LaneId, usize)> = Vec::new();
         let mut replaced = Vec::new();
         for (id, taken) in lanes {
+            self.renumber_if_ahead(*id, journal, desk);
             let mut previous_covers = true;
             let before = fresh.len();
             for (at, block) in desk.lanes.queue(*id).iter_mut().enumerate() {
@@ -345,6 +337,9 @@ impl Dispatch {
                         Err(error) => tracing::error!(%error, "a block's header cannot be written"),
                     }
                 }
+            }
+            if desk.lanes.queue(*id).iter().skip(*taken).any(|block| block.id().is_some() && block.doubt().is_none()) {
+                self.ahead.insert(*id, journal);
             }
             if fresh.len() > before {
                 replaced.extend(desk.lanes.queue(*id).iter_mut().filter_map(Queued::take_replaced));
@@ -375,9 +370,17 @@ impl Dispatch {
         }
     }
 
+    /// Pieces that have a number and were not sent: the ring names a journal for them, and a restart would
+    /// send them there although another one has them. So those go to another one under new numbers.
+    fn renumber_if_ahead(&mut self, id: LaneId, journal: JournalId, desk: &mut Desk<'_>) {
+        if self.ahead.remove(&id).is_some_and(|ahead| ahead != journal) {
+            renumber_all(desk.lanes, id);
+        }
+    }
+
     fn take_reply(&mut self, pushed: Pushed, desk: &mut Desk<'_>) {
-        let Pushed { connection, lanes, reply } = pushed;
-        let journal = connection.journal();
+        let Pushed { held, number, lanes, reply } = pushed;
+        let journal = held.connection.journal();
         let blocks: usize = lanes.iter().map(|(_, taken)| taken).sum();
         let verdicts = match reply {
             Reply::Verdicts(verdicts) => verdicts,
@@ -395,26 +398,49 @@ impl Dispatch {
                 vec![Verdict::RetryAfter(Duration::ZERO, Reason::Request); blocks]
             }
             Reply::ForAll(verdict) => vec![verdict; blocks],
-            Reply::InDoubt(error) => {
-                tracing::warn!(error, blocks, "no verdict from the gateway, the blocks will be sent again as they are");
+            Reply::Aside(aside) => {
+                self.put_aside(&aside, &lanes, blocks, desk);
+                self.pool.come_back(number, held, &Fate::Aside(aside), desk.now);
+                return;
+            }
+            Reply::InDoubt(error, after) => {
+                tracing::warn!(error, blocks, "no definite answer, the blocks will be sent again as they are");
                 self.metrics.in_doubt.inc_by(blocks as u64);
                 let doubt = desk.doubt(journal);
                 for (id, taken) in lanes {
                     desk.lanes.queue(id).iter_mut().take(taken).for_each(|block| block.enter_doubt(doubt));
                     desk.lanes.arrive(id);
                 }
-                self.fail(desk.now);
+                self.pool.come_back(number, held, &Fate::Failed(after), desk.now);
                 return;
             }
         };
-        self.backoff.succeeded();
         let mut verdicts = verdicts.into_iter();
         for (id, taken) in lanes {
             desk.lanes.arrive(id);
             self.decide(id, verdicts.by_ref().take(taken), journal, desk);
         }
-        if connection.is_open() {
-            self.idle.push(connection);
+        self.pool.come_back(number, held, &Fate::Good, desk.now);
+    }
+
+    /// Nothing of it was stored, for no reason of the blocks': they may go to another address at once. Under
+    /// new numbers, for the ring names this one's journal.
+    fn put_aside(&mut self, aside: &Aside, lanes: &[(LaneId, usize)], blocks: usize, desk: &mut Desk<'_>) {
+        match (aside.held, aside.wait.is_zero()) {
+            (true, _) => tracing::error!(
+                why = aside.why,
+                again_in = ?aside.wait,
+                "nothing is taken until a setting is mended; logs wait in their files"
+            ),
+            (false, false) => tracing::info!(why = aside.why, again_in = ?aside.wait, "nothing is taken for a while"),
+            (false, true) => tracing::debug!(why = aside.why, "the connection was closed before the request"),
+        }
+        if let Some(verdict) = aside.verdict {
+            (0..blocks).for_each(|_| self.metrics.verdict(verdict));
+        }
+        for (id, _) in lanes {
+            desk.lanes.arrive(*id);
+            renumber_all(desk.lanes, *id);
         }
     }
 
@@ -473,7 +499,7 @@ impl Dispatch {
         if refused {
             // Also all behind it, pieces that were numbered and not sent, too: their numbers would be below
             // the one that it gets, and they would be taken for duplicates (rule 4).
-            desk.lanes.queue(id).iter_mut().filter(|block| block.doubt().is_none()).for_each(Queued::renumber);
+            renumber_all(desk.lanes, id);
         }
     }
 
@@ -519,6 +545,11 @@ impl Dispatch {
             self.metrics.unringed_blocks.inc_by(blocks.len() as u64);
         }
     }
+}
+
+/// Takes the numbers of all blocks of a lane that nobody may hold.
+fn renumber_all(lanes: &mut Lanes, id: LaneId) {
+    lanes.queue(id).iter_mut().filter(|block| block.doubt().is_none()).for_each(Queued::renumber);
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::transport::Protocol;
+
 /// Files in PEM; read anew for each connection, so that a renewed certificate is used without a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -35,11 +37,11 @@ pub enum TlsError {
 }
 
 impl TlsFiles {
-    /// Reads the files.
+    /// Reads the files; offers what `protocol` allows by ALPN.
     ///
     /// # Errors
     /// Names the file and what it should be.
-    pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
+    pub fn load(&self, protocol: Protocol) -> Result<Arc<ClientConfig>, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.ca, "a CA certificate in PEM")? {
             roots.add(certificate).map_err(|error| fault(&self.ca, "a CA certificate in PEM", &error))?;
@@ -48,7 +50,7 @@ impl TlsFiles {
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Client)?
             .with_root_certificates(roots);
-        let config = match &self.client {
+        let mut config = match &self.client {
             None => builder.with_no_client_auth(),
             Some((chain, key_path)) => {
                 let key = PrivateKeyDer::from_pem_file(key_path)
@@ -58,7 +60,19 @@ impl TlsFiles {
                     .map_err(TlsError::Client)?
             }
         };
+        let offered: &[&[u8]] = match protocol {
+            Protocol::Auto => &[b"h2", b"http/1.1"],
+            Protocol::Http1 => &[b"http/1.1"],
+            Protocol::Http2 => &[b"h2"],
+        };
+        config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
         Ok(Arc::new(config))
+    }
+
+    /// The files that it is made of.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        let client = self.client.iter().flat_map(|(certificate, key)| [&**certificate, &**key]);
+        std::iter::once(&*self.ca).chain(client)
     }
 }
 

@@ -12,6 +12,7 @@ const ROOM: u64 = 16 << 20;
 /// Blocks of one line each, `length` bytes long, of one source.
 fn blocks(count: u64, length: usize) -> Vec<Queued> {
     let mut lanes = Lanes::new(Settings {
+        compression: sluice_wire::Encoding::Zstd,
         cluster: "c".into(),
         node: "n".into(),
         target_bytes: 1,

@@ -50,6 +50,7 @@ impl Node {
             open_bytes: 6 << 20,
             queued_bytes: 1 << 30,
             lane_queued_bytes: 1 << 30,
+            compression: sluice_wire::Encoding::Zstd,
         });
         Self {
             dir,

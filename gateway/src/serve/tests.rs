@@ -3,8 +3,12 @@ use super::*;
 use crate::config::checked::Tls;
 use axum::extract::Extension;
 use axum::routing::get;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http2;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 
@@ -91,6 +95,22 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<Str
     Ok(reply.split("\r\n\r\n").nth(1).unwrap_or(&reply).to_owned())
 }
 
+type H2 = http2::SendRequest<Empty<Bytes>>;
+
+/// Speaks HTTP/2, and answers pings; the task ends with the connection.
+async fn h2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> (H2, tokio::task::JoinHandle<()>) {
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    (sender, tokio::spawn(async { drop(connection.await) }))
+}
+
+async fn ask_h2(mut sender: H2) -> Result<String, hyper::Error> {
+    let request = http::Request::get("http://x/").body(Empty::new()).unwrap();
+    let response = sender.send_request(request).await?;
+    assert_eq!(response.version(), http::Version::HTTP_2);
+    let body = response.into_body().collect().await?.to_bytes();
+    Ok(String::from_utf8(body.to_vec()).unwrap())
+}
+
 /// Asks over TLS with a certificate, or without.
 async fn ask_tls(
     files: &Files,
@@ -98,6 +118,16 @@ async fn ask_tls(
     name: &str,
     client: Option<&(rcgen::Certificate, KeyPair)>,
 ) -> io::Result<String> {
+    ask(connect_tls(files, address, name, client, &[]).await?).await
+}
+
+async fn connect_tls(
+    files: &Files,
+    address: SocketAddr,
+    name: &str,
+    client: Option<&(rcgen::Certificate, KeyPair)>,
+    alpn: &[&[u8]],
+) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     use rustls::pki_types::pem::PemObject as _;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(files.ca.pem.as_bytes()).unwrap()).unwrap();
@@ -105,16 +135,17 @@ async fn ask_tls(
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots);
-    let config = match client {
+    let mut config = match client {
         Some((certificate, key)) => {
             let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
             builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
         }
         None => builder.with_no_client_auth(),
     };
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     let stream = TcpStream::connect(address).await?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    ask(connector.connect(name.to_owned().try_into().unwrap(), stream).await?).await
+    connector.connect(name.to_owned().try_into().unwrap(), stream).await
 }
 
 #[tokio::test]
@@ -206,5 +237,100 @@ async fn a_stop_lets_requests_under_way_end_and_takes_no_new_ones() {
         .await
         .expect("an idle connection holds up nobody")
         .unwrap();
+    drop(idle);
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_in_clear_to_who_begins_with_it_and_over_tls_to_who_offers_it() {
+    let router = || Router::new().route("/", get(names));
+    let clear = start(None, 10, Duration::from_secs(5), router()).await;
+    let (sender, _) = h2(TcpStream::connect(clear.address).await.unwrap()).await;
+    assert_eq!(ask_h2(sender).await.unwrap(), "true ");
+    assert_eq!(ask(TcpStream::connect(clear.address).await.unwrap()).await.unwrap(), "true ");
+
+    let files = Files::new();
+    let acceptor = Arc::new(Acceptor::new(&files.tls()).unwrap());
+    let running = start(Some(acceptor), 10, Duration::from_secs(5), router()).await;
+    let san = [SanType::DnsName("agent.example".try_into().unwrap())];
+    let client = files.ca.sign(&san, ExtendedKeyUsagePurpose::ClientAuth);
+    let offered: &[&[u8]] = &[b"h2", b"http/1.1"];
+    let stream = connect_tls(&files, running.address, "localhost", Some(&client), offered).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (sender, _) = h2(stream).await;
+    assert_eq!(ask_h2(sender).await.unwrap(), "true agent.example");
+}
+
+#[tokio::test]
+async fn a_silent_http_2_connection_is_closed_although_it_answers_pings() {
+    let running = start(None, 1, Duration::from_millis(200), Router::new().route("/", get(names))).await;
+    let (sender, ended) = h2(TcpStream::connect(running.address).await.unwrap()).await;
+    ask_h2(sender.clone()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(3), ended).await.expect("closed for its silence").unwrap();
+    // One that only begins is closed as well, and leaves its room to the next.
+    let mut silent = TcpStream::connect(running.address).await.unwrap();
+    silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    let closed = async { while silent.read(&mut [0; 1000]).await.is_ok_and(|read| read > 0) {} };
+    tokio::time::timeout(Duration::from_secs(8), closed).await.expect("closed for its silence");
+    assert_eq!(ask(TcpStream::connect(running.address).await.unwrap()).await.unwrap(), "true ");
+}
+
+#[tokio::test]
+async fn a_request_that_takes_longer_than_silence_may_is_not_silence() {
+    let slow = Router::new().route(
+        "/",
+        get(async || {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            "done"
+        }),
+    );
+    let running = start(None, 10, Duration::from_millis(100), slow).await;
+    let (sender, _) = h2(TcpStream::connect(running.address).await.unwrap()).await;
+    assert_eq!(ask_h2(sender).await.unwrap(), "done");
+}
+
+#[tokio::test]
+async fn a_connection_has_no_more_requests_under_way_than_its_bound() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counted, peak) = (Arc::clone(&now), Arc::clone(&most));
+    let router = Router::new().route(
+        "/",
+        get(async move || {
+            peak.fetch_max(counted.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            counted.fetch_sub(1, Ordering::SeqCst);
+            "done"
+        }),
+    );
+    let running = start(None, 10, Duration::from_secs(5), router).await;
+    let (sender, _) = h2(TcpStream::connect(running.address).await.unwrap()).await;
+    // The peer's bound is known once a first request was answered.
+    ask_h2(sender.clone()).await.unwrap();
+    let requests: Vec<_> = (0..3 * STREAMS).map(|_| tokio::spawn(ask_h2(sender.clone()))).collect();
+    for request in requests {
+        assert_eq!(request.await.unwrap().unwrap(), "done");
+    }
+    assert_eq!(most.load(Ordering::SeqCst), STREAMS as usize);
+}
+
+#[tokio::test]
+async fn a_stop_says_goaway_and_lets_requests_under_way_end() {
+    let slow = Router::new().route(
+        "/",
+        get(async || {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            "done"
+        }),
+    );
+    let running = start(None, 10, Duration::from_secs(60), slow).await;
+    let (idle, idle_ended) = h2(TcpStream::connect(running.address).await.unwrap()).await;
+    let (busy, _) = h2(TcpStream::connect(running.address).await.unwrap()).await;
+    let under_way = tokio::spawn(ask_h2(busy.clone()));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(running.stop);
+    tokio::time::timeout(Duration::from_secs(2), idle_ended).await.expect("told to go").unwrap();
+    assert!(!running.ended.is_finished(), "a request is under way");
+    assert_eq!(under_way.await.unwrap().unwrap(), "done");
+    tokio::time::timeout(Duration::from_secs(2), running.ended).await.expect("nobody is left").unwrap();
+    assert!(ask_h2(busy).await.is_err());
     drop(idle);
 }

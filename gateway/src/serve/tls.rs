@@ -139,7 +139,7 @@ fn server_config(files: &Tls, pem: &Pem) -> Result<ServerConfig, Error> {
     };
     let mut config =
         builder.with_single_cert(certificates, key).map_err(|error| unusable(&files.certificate, &error))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 

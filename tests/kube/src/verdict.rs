@@ -211,7 +211,10 @@ impl Verdict {
         if !arrival.stream_is_right {
             self.wrong.push(format!("{id:?}: the wrong stream"));
         }
-        if !arrival.time_ns.is_some_and(|time| (line.first_ns.min(line.last_ns)..=line.first_ns.max(line.last_ns)).contains(&time)) {
+        if !arrival
+            .time_ns
+            .is_some_and(|time| (line.first_ns.min(line.last_ns)..=line.first_ns.max(line.last_ns)).contains(&time))
+        {
             self.wrong.push(format!("{id:?}: _time {:?} is not that of the line: {}", arrival.time_ns, line.first_ns));
         }
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::Uri;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use sluice_wire::block::Frames;
@@ -43,16 +44,13 @@ struct Stored {
 }
 
 impl Gateway {
-    async fn start() -> (Self, Arc<Endpoint>) {
+    async fn start() -> (Self, Uri) {
         let gateway = Self::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let app = Router::new().route(push::PATH, get(Self::greet).post(Self::push)).with_state(gateway.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        let timeout = Duration::from_secs(5);
-        let endpoint =
-            Endpoint { url, tls: None, token_file: None, connect_timeout: timeout, request_timeout: timeout };
-        (gateway, Arc::new(endpoint))
+        (gateway, url)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, Stored> {
@@ -118,15 +116,15 @@ impl Stored {
 struct Node {
     dir: TempDir,
     gateway: Gateway,
-    endpoint: Arc<Endpoint>,
+    url: Uri,
     agent: Option<Agent>,
 }
 
 impl Node {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (gateway, endpoint) = Gateway::start().await;
-        let mut node = Self { dir, gateway, endpoint, agent: None };
+        let (gateway, url) = Gateway::start().await;
+        let mut node = Self { dir, gateway, url, agent: None };
         node.start();
         node
     }
@@ -134,7 +132,8 @@ impl Node {
     fn start(&mut self) {
         let directories = format!("state_directory: {0}/state\npods: {0}/pods\n", self.dir.path().display());
         let mut config = crate::config::for_tests(&format!("{directories}first_start: beginning\nblock_bytes: 4KiB"));
-        config.gateways = vec![self.endpoint.clone()];
+        let endpoint = Endpoint { url: self.url.clone(), ..(*config.destination.endpoints[0]).clone() };
+        config.destination.endpoints = vec![Arc::new(endpoint)];
         self.agent = Some(Agent::start(config, Metrics::new().unwrap(), None).unwrap());
         self.check_books();
     }
