@@ -11,6 +11,10 @@ use sluice_settings::{Environment, FileError, Map, Node};
 use crate::ship::{Endpoint, TlsFiles};
 use crate::tail::Deleted;
 
+mod sources;
+
+pub use sources::Sources;
+
 /// Everything the agent is told.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -24,8 +28,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Where the kubelet keeps pods' logs; `None`: no pods' logs.
     pub pods: Option<PathBuf>,
-    /// Log files of the node.
-    pub host: Vec<HostFile>,
+    /// What else is read, and which category everything is of.
+    pub sources: Sources,
     /// What to read of files that exist when the agent first runs on a node.
     pub first_start: FirstStart,
     /// Where logs go.
@@ -56,15 +60,6 @@ pub struct Config {
     pub drain: Duration,
     /// Deleted files that may be held open.
     pub deleted: Deleted,
-}
-
-/// A log file of the node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostFile {
-    /// Where it is.
-    pub path: PathBuf,
-    /// What it is called in records and lanes.
-    pub unit: Arc<str>,
 }
 
 /// What to read on a node that was never seen.
@@ -99,7 +94,7 @@ impl Config {
             let node_name = if node_name.is_present() { name(&node_name) } else { Some(default_node(env)) };
             let state = map.optional("state_directory").file();
             let pods = pods(&map.optional("pods"));
-            let host: Vec<_> = map.optional("host").list().map(|file| host_file(&file)).collect();
+            let sources = Sources::read(map, env);
             let first_start = first_start(map);
             let gateway = map.required("gateway").map(gateway);
             let admin = map.optional("admin").read("an address like 0.0.0.0:2020", |text| text.parse().ok());
@@ -123,7 +118,7 @@ impl Config {
                 node: node_name?,
                 state: state.unwrap_or_else(|| PathBuf::from("/var/lib/sluice")),
                 pods: pods?,
-                host: host.into_iter().collect::<Option<_>>()?,
+                sources: sources?,
                 first_start: first_start?,
                 gateways,
                 connections,
@@ -159,18 +154,6 @@ fn pods(node: &Node<'_>) -> Option<Option<PathBuf>> {
         return Some(Some(PathBuf::from("/var/log/pods")));
     }
     node.read("a directory, or `none`", |text| Some((text != "none").then(|| PathBuf::from(text))))
-}
-
-fn host_file(node: &Node<'_>) -> Option<HostFile> {
-    node.map(|map| {
-        let path = map.required("path").file();
-        let unit = map.optional("unit");
-        let unit_name = if unit.is_present() { name(&unit) } else { None };
-        let path = path?;
-        let file_name = || path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let unit = if unit.is_present() { unit_name? } else { file_name()? };
-        Some(HostFile { path, unit: unit.into() })
-    })
 }
 
 fn first_start(map: &Map<'_>) -> Option<FirstStart> {
@@ -280,7 +263,8 @@ mod tests {
     fn the_examples_are_sound() {
         read(include_str!("../../deploy/examples/agent-local.yaml")).unwrap();
         let full = read(include_str!("../../deploy/examples/agent.yaml")).unwrap();
-        assert_eq!((full.host[0].unit.as_ref(), full.host[1].unit.as_ref()), ("messages", "sshd"));
+        let units: Vec<_> = full.sources.host.iter().map(|files| files.unit.as_deref()).collect();
+        assert_eq!(units, [None, Some("sshd"), None, Some("audit")]);
         assert_eq!((full.gateways.len(), full.admin.map(|admin| admin.port())), (2, Some(2020)));
     }
 

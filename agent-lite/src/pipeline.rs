@@ -20,10 +20,11 @@ use crate::books::{self, Book, Ledger};
 use crate::checkpoint::{Numbers, Positions, Snapshot, Store};
 use crate::config::{Config, FirstStart};
 use crate::discover::{Discovery, Hint};
+use crate::entries::Entries;
 use crate::metrics::Metrics;
 use crate::ring::{self, Ring};
 use crate::ship::{self, Desk, Dispatch};
-use crate::tail::{Labels, StartFrom, Tailer};
+use crate::tail::{Counts, Labels, StartFrom, Tailer};
 
 /// Between checkpoints, clean-ups and updates of gauges.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -35,6 +36,7 @@ struct Agent {
     since: Option<i64>,
     discovery: Option<Discovery>,
     tailer: Tailer,
+    entries: Entries,
     lanes: Lanes,
     positions: Positions,
     numbers: Numbers,
@@ -129,13 +131,19 @@ impl Agent {
             in_doubt_max: config.in_doubt_max,
             dead_letter_bytes: config.dead_letter_bytes,
         };
+        let mut positions = loaded.positions;
+        let entries = entries(&config, &labels, start, &mut positions);
+        let tailer = Tailer::new(labels, start, config.deleted, loaded.first_run)
+            .choosing(config.sources.pods.clone())
+            .following(loaded.written_ns);
         let mut agent = Self {
             discovery: config.pods.as_deref().map(Discovery::new),
-            tailer: Tailer::new(labels, start, config.deleted, loaded.first_run),
+            tailer,
+            entries,
             dispatch: Dispatch::new(settings, &config.state, ring, metrics.clone()),
             lanes,
-            ledger: Ledger::new(&loaded.positions),
-            positions: loaded.positions,
+            ledger: Ledger::new(&positions),
+            positions,
             numbers: loaded.numbers,
             since,
             store,
@@ -149,6 +157,7 @@ impl Agent {
         // down before anything is read.
         agent.scan();
         agent.tailer.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
+        agent.entries.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
         agent.settle();
         let snapshot = agent.snapshot(false);
         match agent.store.write(&snapshot) {
@@ -228,7 +237,7 @@ impl Agent {
                     };
                     self.dispatch.handle(happening, &mut desk);
                     // At once, not at the next poll: catching up goes as fast as verdicts come.
-                    if self.tailer.can_read_on(&self.lanes) {
+                    if self.tailer.can_read_on(&self.lanes) || self.entries.can_read_on(&self.lanes) {
                         next_read = Instant::now();
                     }
                 }
@@ -259,7 +268,8 @@ impl Agent {
                     self.look_at(&std::mem::take(&mut hints));
                 }
                 let pass = self.tailer.read(&mut self.lanes, &mut self.positions, now, wall_ns());
-                next_read = if pass.more { now } else { now + self.config.poll_interval };
+                let of_entries = self.entries.read(&mut self.lanes, &mut self.positions, now, wall_ns());
+                next_read = if pass.more || of_entries.more { now } else { now + self.config.poll_interval };
             }
             if now >= next_housekeeping {
                 self.keep_house(now);
@@ -308,9 +318,7 @@ impl Agent {
     }
 
     fn look_at_host_files(&mut self) {
-        for file in &self.config.host {
-            self.tailer.look_at_host_file(&file.path, &file.unit, &mut self.lanes, &mut self.positions);
-        }
+        self.tailer.look_at_host(&self.config.sources.host, &mut self.lanes, &mut self.positions);
     }
 
     fn keep_house(&mut self, now: Instant) {
@@ -325,12 +333,18 @@ impl Agent {
     }
 
     fn close_books(&mut self) -> Vec<Book> {
-        self.positions.sight(self.tailer.sightings());
-        books::close(&self.positions, &self.tailer, self.lanes.held_of_sources())
+        self.sight();
+        books::close(&self.positions, self.tailer.on_their_way(), self.lanes.held_of_sources())
+    }
+
+    fn sight(&mut self) {
+        self.positions.sight(self.tailer.sightings().chain(self.entries.sightings()));
     }
 
     fn settle(&mut self) {
-        for (source, stream, end) in self.tailer.settled(&self.positions) {
+        let mut settled = self.tailer.settled(&self.positions);
+        settled.extend(self.entries.settled(&self.positions));
+        for (source, stream, end) in settled {
             self.positions.settle(source, stream, end);
         }
     }
@@ -379,7 +393,14 @@ impl Agent {
     }
 
     fn count(&mut self) {
-        let counts = self.tailer.take_counts();
+        for counts in [self.tailer.take_counts(), self.entries.take_counts()] {
+            self.count_reading(&counts);
+        }
+        self.metrics.own_left_out.set(gauge(self.tailer.left_out()));
+        self.count_held();
+    }
+
+    fn count_reading(&self, counts: &Counts) {
         self.metrics.read_bytes.inc_by(counts.bytes);
         self.metrics.read_lines.inc_by(counts.lines);
         self.metrics.torn_lines.inc_by(counts.torn);
@@ -389,6 +410,11 @@ impl Agent {
         self.metrics.unreadable.inc_by(counts.unreadable);
         self.metrics.truncated.inc_by(counts.truncated);
         self.metrics.gaps.inc_by(counts.gaps);
+        self.metrics.audit_text_lines.inc_by(counts.no_events);
+        self.metrics.journal_reader_ends.inc_by(counts.reader_ends);
+    }
+
+    fn count_held(&mut self) {
         let cut = self.lanes.take_cut();
         self.metrics.blocks.inc_by(cut.blocks);
         self.metrics.raw_bytes.inc_by(cut.raw);
@@ -433,7 +459,8 @@ impl Agent {
         if let Some(Ok((snapshot, stored, result))) = self.writing.join_next().await {
             self.checkpointed(snapshot, stored, result);
         }
-        self.positions.sight(self.tailer.sightings());
+        self.settle();
+        self.sight();
         self.count();
         // Clean: no block is under way, so that even after a reboot nothing is in doubt.
         let snapshot = self.snapshot(self.lanes.is_empty());
@@ -448,6 +475,18 @@ impl Agent {
         tracing::info!(read = balance.read, stored = balance.stored, held = balance.held, "agent stopped");
         balance
     }
+}
+
+/// What is read that is no file.
+fn entries(config: &Config, labels: &Labels, start: StartFrom, positions: &mut Positions) -> Entries {
+    let mut entries = Entries::default();
+    if let Some(journal) = &config.sources.journal {
+        entries = entries.with_journal(journal.clone(), labels, start, wall_ns(), positions);
+    }
+    if let Some(path) = &config.sources.kmsg {
+        entries = entries.with_kmsg(path, labels, start, wall_ns(), positions);
+    }
+    entries
 }
 
 /// A ring, or none where its directory cannot be used; an error where another agent uses it.

@@ -44,6 +44,9 @@ pub(super) struct Source {
     complete: bool,
     #[serde(flatten)]
     account: Account,
+    /// Of a host file's first line: a compressed copy of it is another file with the same one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    fingerprint: u64,
     /// Abandoned bytes are booked up to here.
     #[serde(default, skip_serializing_if = "is_zero")]
     booked: u64,
@@ -63,6 +66,9 @@ pub struct Account {
     /// Bytes that will not be sent, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub abandoned: BTreeMap<Abandoned, u64>,
+    /// Entries of a journal, or records of the kernel's, that were lost: nobody knows their bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing_entries: u64,
 }
 
 /// The account of a log's files that are gone, and for how long all of them have been.
@@ -90,6 +96,7 @@ impl Account {
     pub fn add(&mut self, other: &Self) {
         self.written += other.written;
         self.acknowledged += other.acknowledged;
+        self.missing_entries += other.missing_entries;
         for (reason, bytes) in &other.abandoned {
             *self.abandoned.entry(*reason).or_default() += bytes;
         }
@@ -107,9 +114,15 @@ impl Source {
             truncations: 0,
             complete: false,
             account: Account::default(),
+            fingerprint: 0,
             booked: 0,
             unseen: 0,
         }
+    }
+
+    /// Whether it was not read to its end, or may get more.
+    fn is_unfinished(&self) -> bool {
+        !self.complete || self.account.written > self.account.decided()
     }
 }
 
@@ -182,6 +195,7 @@ impl Positions {
             let source = self.source(sighting.source);
             source.unseen = 0;
             source.complete = sighting.complete;
+            source.fingerprint = sighting.fingerprint;
             source.account.written = source.account.written.max(sighting.size);
             if *source.path != *sighting.path {
                 source.path = sighting.path.into();
@@ -283,6 +297,14 @@ impl Known for Positions {
             self.abandon(gap.source, gap.to, gap.bytes, gap.why);
         }
         let source = self.source(gap.source);
+        if gap.why.is_in_entries() {
+            if gap.to <= source.booked {
+                // It was met before, and is met again after a restart.
+                return false;
+            }
+            source.booked = gap.to;
+            source.account.missing_entries += gap.to - gap.from;
+        }
         source.complete |= gap.why == Abandoned::Vanished;
         let has_room = self.gaps.len() < MAX_GAPS;
         if has_room {
@@ -296,10 +318,25 @@ impl Known for Positions {
         self.gaps.iter().filter(untold).cloned().collect()
     }
 
+    fn settle(&mut self, source: u64, stream: Stream, end: u64) {
+        Self::settle(self, source, stream, end);
+    }
+
+    fn resume_entries(&mut self, source: u64) -> u64 {
+        let accounted = self.accounted(source);
+        if let Some(source) = self.sources.get_mut(&source) {
+            source.account.written = accounted;
+        }
+        accounted
+    }
+
+    fn sources_of(&self, log: &str) -> Vec<(u64, Arc<Path>)> {
+        let of_log = self.sources.values().filter(|source| *source.log == *log);
+        of_log.map(|source| (source.id, source.path.clone())).collect()
+    }
+
     fn unfinished(&self) -> Vec<Unfinished> {
-        let unfinished = |source: &&Source| {
-            !source.log.is_empty() && (!source.complete || source.account.written > source.account.decided())
-        };
+        let unfinished = |source: &&Source| !source.log.is_empty() && source.is_unfinished();
         let tell = |source: &Source| Unfinished {
             source: source.id,
             log: source.log.clone(),
@@ -307,6 +344,17 @@ impl Known for Positions {
             written: source.account.written,
         };
         self.sources.values().filter(unfinished).map(tell).collect()
+    }
+
+    fn is_unfinished(&self, source: u64) -> Option<bool> {
+        self.sources.get(&source).filter(|source| !source.log.is_empty()).map(Source::is_unfinished)
+    }
+
+    fn begun_with(&self, log: &str, fingerprint: u64, others: &[u64]) -> Option<u64> {
+        let of_log = self.sources.values().filter(|source| *source.log == *log && source.is_unfinished());
+        let begun = of_log.filter(|source| source.fingerprint == fingerprint).map(|source| source.id);
+        let mut fitting = begun.filter(|id| !others.contains(id));
+        fitting.next().filter(|_| fitting.next().is_none())
     }
 
     fn truncations(&self, source: u64) -> u32 {

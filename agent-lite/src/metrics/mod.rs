@@ -30,6 +30,12 @@ pub struct Metrics {
     pub truncated: IntCounter,
     /// Ranges of logs that were lost.
     pub gaps: IntCounter,
+    /// Lines of an audit log that went as text.
+    pub audit_text_lines: IntCounter,
+    /// Times that the journal's reader ended.
+    pub journal_reader_ends: IntCounter,
+    /// The agent's own containers that are not read.
+    pub own_left_out: IntGauge,
     /// Blocks cut.
     pub blocks: IntCounter,
     /// Raw bytes in them.
@@ -119,6 +125,15 @@ impl Metrics {
             unreadable: counter("unreadable", "Looks at files and directories that failed.")?,
             truncated: counter("truncated_files", "Files that became shorter while they were read.")?,
             gaps: counter("gaps", "Ranges of logs that were lost; a record in the stream tells of each.")?,
+            audit_text_lines: counter(
+                "audit_text_lines",
+                "Lines of an audit log sent as text: no events, or too large for a record.",
+            )?,
+            journal_reader_ends: counter(
+                "journal_reader_ends",
+                "Times that the journal's reader ended; it is started again.",
+            )?,
+            own_left_out: gauge("own_containers_left_out", "The agent's own containers, whose logs are not read.")?,
             blocks: counter("blocks", "Blocks cut.")?,
             raw_bytes: counter("block_raw_bytes", "Bytes of blocks before compression.")?,
             payload_bytes: counter("block_payload_bytes", "Bytes of blocks after compression.")?,

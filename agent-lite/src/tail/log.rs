@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use memchr::{memchr, memrchr};
 use sluice_wire::{Stream, time};
@@ -20,8 +20,12 @@ use crate::block::{LaneId, Lanes, MAX_CONTENT};
 use crate::parse::cri;
 use crate::record::Line;
 
+/// What is read of the agent's own logs, bytes per second.
+const OWN_RATE: f64 = 64.0 * 1024.0;
+
 const STREAMS: [Stream; 3] = [Stream::Whole, Stream::Stdout, Stream::Stderr];
 
+mod audit;
 mod follow;
 mod gap;
 mod join;
@@ -35,6 +39,8 @@ pub(super) enum Format {
     Cri,
     /// Each line is a message; its time is when it was read.
     Plain,
+    /// Each line is an event of the API server's, which has its own time; what is none is a message.
+    Audit,
 }
 
 #[derive(Debug)]
@@ -59,6 +65,11 @@ pub(super) struct Log {
     /// The time of the last line that was read, nanoseconds of the epoch.
     last_time: i64,
     times: time::Parser,
+    /// The node's log files that there are just now have it.
+    pub(super) is_listed: bool,
+    /// It is the agent's own, and read slowly.
+    pub(super) is_slow: bool,
+    rests_until: Option<Instant>,
 }
 
 /// What a log is called outside of its room.
@@ -128,7 +139,19 @@ impl Log {
             read_in: 0,
             last_time: 0,
             times: time::Parser::default(),
+            is_listed: true,
+            is_slow: false,
+            rests_until: None,
         }
+    }
+
+    /// Whether it is the agent's own, and has been read enough for now.
+    pub(super) fn rests(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| now < until)
+    }
+
+    pub(super) fn rest_after(&mut self, bytes: usize, now: Instant) {
+        self.rests_until = self.is_slow.then(|| now + Duration::from_secs_f64(bytes as f64 / OWN_RATE));
     }
 
     /// Whether one of its files lies in `directory` or below.
@@ -224,7 +247,10 @@ impl Log {
         if let Some(long) = self.files[at].long.take() {
             return self.end_long(at, long, line, end, reading);
         }
-        let line = if self.format == Format::Plain { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
+        let line = if self.format != Format::Cri { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
+        if self.format == Format::Audit && self.take_event(at, line, start..end, reading) {
+            return;
+        }
         let Some((torn, piece)) = self.parse(at, line, start, end, reading) else { return };
         let start = start + torn as u64;
         if !self.is_wanted(at, &piece, start, end, reading) {
@@ -262,7 +288,7 @@ impl Log {
         end: u64,
         reading: &mut Reading<'r>,
     ) -> Option<(usize, cri::Piece<'a>)> {
-        if self.format == Format::Plain {
+        if self.format != Format::Cri {
             let WallTime { ns: time, text: time_text } = reading.wall;
             return Some((0, cri::Piece { time_text, time, stream: Stream::Whole, partial: false, content: line }));
         }
@@ -330,7 +356,7 @@ impl Log {
 
     /// No file is left.
     pub(super) fn is_over(&self) -> bool {
-        self.files.is_empty() && matches!(self.key, Key::Container(..))
+        self.files.is_empty() && (matches!(self.key, Key::Container(..)) || !self.is_listed)
     }
 
     pub(super) fn sightings(&self) -> impl Iterator<Item = Sighting<'_>> {
@@ -343,6 +369,7 @@ impl Log {
                 // What a truncated file was called first has no bytes of its own.
                 size: if source == file.source { file.size } else { 0 },
                 complete: file.is_complete && file.is_read_out(),
+                fingerprint: file.fingerprint,
             })
         })
     }

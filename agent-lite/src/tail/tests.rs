@@ -144,7 +144,7 @@ impl Node {
     /// Every log's account balances, at any moment.
     fn check_books(&mut self) -> Vec<Book> {
         self.positions.sight(self.tailer.sightings());
-        let pages = crate::books::close(&self.positions, &self.tailer, self.lanes.held_of_sources());
+        let pages = crate::books::close(&self.positions, self.tailer.on_their_way(), self.lanes.held_of_sources());
         for page in &pages {
             assert_eq!(page.imbalance, 0, "{page:?}");
         }
@@ -428,7 +428,7 @@ impl Node {
 
     fn look_at_host(&mut self) {
         let (path, unit) = (self.host_path(), Arc::from("messages"));
-        self.tailer.look_at_host_file(&path, &unit, &mut self.lanes, &mut self.positions);
+        self.tailer.look_at_host_file(&path, &unit, Category::Host, &mut self.lanes, &mut self.positions);
     }
 
     fn run_host(&mut self) -> Vec<String> {

@@ -1,12 +1,12 @@
 //! Bytes that are lost are booked, and a record in the stream says so.
 
-use sluice_wire::{Stream, time};
+use sluice_wire::Stream;
 
 use super::super::books::{Abandoned, Gap, Unfinished};
 use super::super::content::Content;
 use super::{Format, Known, Log, Output, Reading};
 use crate::block::Progress;
-use crate::record::{self, Line};
+use crate::record::Line;
 
 impl Log {
     /// Gives up what is not read of a file.
@@ -16,7 +16,7 @@ impl Log {
     }
 
     fn give_up_to(&mut self, at: usize, to: u64, why: Abandoned, known: &mut dyn Known, output: &mut Output<'_>) {
-        let whole = self.format == Format::Plain;
+        let whole = self.format != Format::Cri;
         let file = &mut self.files[at];
         let from = file.read;
         let bytes = to.saturating_sub(from).saturating_sub(file.ahead);
@@ -54,32 +54,7 @@ impl Log {
 
     /// Puts the record that tells of a gap into the log's lane. Its position is the gap's.
     pub(in crate::tail) fn tell(&mut self, gap: &Gap, known: &dyn Known, output: &mut Output<'_>) {
-        let file = gap.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let message = format!(
-            "sluice: a gap of {} bytes in {file}, from {} to {}: {}",
-            gap.bytes,
-            gap.from,
-            gap.to,
-            gap.why.sentence()
-        );
-        let number = |number: u64| number.to_string();
-        let moment = |ns: i64| {
-            let mut text = Vec::new();
-            time::write(ns, &mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        };
-        let mut common = self.common[Stream::Whole as usize].clone();
-        common.extend(record::common([
-            ("sluice_gap_reason", gap.why.word()),
-            ("sluice_gap_bytes", &number(gap.bytes)),
-            ("sluice_gap_file", &file),
-            ("sluice_gap_from", &number(gap.from)),
-            ("sluice_gap_to", &number(gap.to)),
-        ]));
-        if gap.since != 0 {
-            common.extend(record::common([("sluice_gap_since", &*moment(gap.since))]));
-        }
-        common.extend(record::common([("sluice_gap_until", &*moment(gap.until))]));
+        let (message, common) = gap.render(&self.common[Stream::Whole as usize]);
         let line = Line { time_text: &[], time: gap.until, content: message.as_bytes(), common: &common, part: None };
         output.lanes.push(self.lane, &line, output.now);
         for stream in gap.streams() {
@@ -125,7 +100,7 @@ impl Log {
             log: self.names.log.clone(),
             path: lost.path.clone(),
             source: lost.source,
-            whole: self.format == Format::Plain,
+            whole: self.format != Format::Cri,
             from,
             // One past its end where nothing is known to be missing: the record needs a position of its own.
             to: lost.written.max(from + 1),

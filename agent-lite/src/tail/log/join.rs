@@ -167,7 +167,7 @@ impl Log {
         start: u64,
         reading: &mut Reading<'_>,
     ) -> (LongLine, &'a [u8]) {
-        if self.format == Format::Plain {
+        if self.format != Format::Cri {
             let long = LongLine::Taken { stream: Stream::Whole, time: reading.wall.ns, partial: false, start };
             return (long, filled);
         }
