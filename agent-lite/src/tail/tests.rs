@@ -13,6 +13,7 @@ use crate::books::Book;
 use crate::checkpoint::Positions;
 use crate::discover::Discovery;
 
+mod categories;
 mod deleted;
 mod gzip;
 mod long;
