@@ -203,7 +203,7 @@ mod tests {
         #[test]
         fn any_text_is_looked_at_without_a_panic(text in ".{0,80}", name in "[a-zA-Z]{0,12}") {
             let _ = sentence(&text);
-            let event = serde_json::json!({"verb": text.clone(), "user": {"username": text}, name: [1]}).to_string();
+            let event = serde_json::json!({"verb": text, "user": {"username": "u"}, name: [1]}).to_string();
             let _ = sentence(&event);
         }
     }

@@ -278,6 +278,8 @@ mod tests {
     const WANTED: &[&str] = &["MESSAGE", "__CURSOR", "_PID"];
 
     type Fields = Vec<(String, Vec<u8>)>;
+    /// Values of the wanted fields, the entry's size, and whether it was cut.
+    type Found = (Vec<Option<Vec<u8>>>, u64, bool);
 
     /// As journalctl writes it: what is no plain text goes as bytes.
     fn write(fields: &Fields, out: &mut Vec<u8>) {
@@ -296,7 +298,7 @@ mod tests {
     }
 
     /// Everything that a stream holds, given in pieces of `at_once` bytes: values in the order of [`WANTED`].
-    fn read(stream: &[u8], at_once: usize) -> Result<Vec<(Vec<Option<Vec<u8>>>, u64, bool)>, Malformed> {
+    fn read(stream: &[u8], at_once: usize) -> Result<Vec<Found>, Malformed> {
         let mut decoder = Decoder::new(WANTED);
         let mut entries = Vec::new();
         for mut piece in stream.chunks(at_once.max(1)) {

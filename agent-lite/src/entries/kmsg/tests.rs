@@ -2,6 +2,8 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 
+use sluice_wire::payload::{Checker, Depth};
+
 use super::*;
 use crate::block::{Lanes, Settings};
 use crate::checkpoint::Positions;
@@ -69,11 +71,11 @@ impl Node {
         self.kmsg.read_from(from, &mut output).unwrap();
         self.positions.sight(self.kmsg.sightings());
         self.lanes.cut_all();
-        let mut records = Vec::new();
+        let (mut records, mut checker) = (Vec::new(), Checker::default());
         for lane in self.lanes.sendable().collect::<Vec<_>>() {
             while let Some(block) = self.lanes.remove(lane, 0) {
                 assert_eq!((block.header.lane.category, &*block.header.lane.scope), (Category::Host, "kernel"));
-                let raw = zstd::decode_all(&block.payload[..]).unwrap();
+                let raw = checker.check(&block.header, &block.payload, Depth::Json).unwrap();
                 let lines = raw.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
                 records.extend(lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).unwrap()));
                 self.positions.acknowledge(block.shares());

@@ -54,8 +54,9 @@ fn what_carries_the_cluster_has_lanes_and_books_of_its_own() {
     node.lanes.cut_all();
     let lane = node.lanes.lane(Category::Dataplane, &"ns".into());
     let block = node.lanes.remove(lane, 0).unwrap();
-    let raw = zstd::decode_all(&block.payload[..]).unwrap();
-    let record: serde_json::Value = serde_json::from_slice(&raw).unwrap();
+    let mut checker = Checker::default();
+    let raw = checker.check(&block.header, &block.payload, Depth::Json).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(raw).unwrap();
     assert_eq!((&record["log_type"], &record["k8s_pod_name"]), (&"dataplane".into(), &"pod".into()));
 }
 
@@ -89,7 +90,7 @@ fn a_file_that_was_rotated_while_no_agent_ran_is_read_to_its_end() {
     // What was rotated before the first start is not wanted.
     assert_eq!(node.deliver(), ["host:syslog 0", "host:syslog 1"]);
     let path = |name: &str| node.dir.path().join(name);
-    fs::OpenOptions::new().append(true).open(path("syslog")).unwrap().write_all(b"late\n").unwrap();
+    OpenOptions::new().append(true).open(path("syslog")).unwrap().write_all(b"late\n").unwrap();
     fs::rename(path("syslog.1"), path("syslog.2")).unwrap();
     fs::rename(path("syslog"), path("syslog.1")).unwrap();
     node.begin("syslog", 5..6);
@@ -117,7 +118,7 @@ fn a_compressed_copy_goes_on_where_its_file_was_left() {
     node.look_at_files("syslog");
     node.deliver();
     let path = node.dir.path().join("syslog");
-    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"late\n").unwrap();
+    OpenOptions::new().append(true).open(&path).unwrap().write_all(b"late\n").unwrap();
     node.gzip_host("syslog", "syslog.1.gz");
     // It begins as the one before it did.
     node.begin("syslog", 0..1);
@@ -137,7 +138,7 @@ fn a_compressed_file_is_no_copy_of_one_that_is_still_there() {
     fs::copy(node.dir.path().join("syslog"), node.dir.path().join("old")).unwrap();
     node.gzip_host("old", "syslog.1.gz");
     let mut node = node.after(i64::MAX);
-    fs::OpenOptions::new().append(true).open(node.dir.path().join("syslog")).unwrap().write_all(b"new\n").unwrap();
+    OpenOptions::new().append(true).open(node.dir.path().join("syslog")).unwrap().write_all(b"new\n").unwrap();
     node.look_at_files("syslog");
     assert_eq!(node.deliver(), ["host:new"]);
 }
