@@ -134,8 +134,9 @@ fn a_compressed_file_is_no_copy_of_one_that_is_still_there() {
     node.begin("syslog", 0..3);
     node.look_at_files("syslog");
     node.deliver();
-    // An older file with the same first line.
-    fs::copy(node.dir.path().join("syslog"), node.dir.path().join("old")).unwrap();
+    // An older and longer file with the same first line.
+    let text: String = (0..6).map(|line| format!("syslog {line}\n")).collect();
+    fs::write(node.dir.path().join("old"), text).unwrap();
     node.gzip_host("old", "syslog.1.gz");
     let mut node = node.after(i64::MAX);
     OpenOptions::new().append(true).open(node.dir.path().join("syslog")).unwrap().write_all(b"new\n").unwrap();
