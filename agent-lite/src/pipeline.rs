@@ -411,6 +411,7 @@ impl Agent {
         self.metrics.truncated.inc_by(counts.truncated);
         self.metrics.gaps.inc_by(counts.gaps);
         self.metrics.audit_text_lines.inc_by(counts.no_events);
+        self.metrics.missing_entries.inc_by(counts.missing_entries);
         self.metrics.journal_reader_ends.inc_by(counts.reader_ends);
     }
 

@@ -330,6 +330,13 @@ impl Known for Positions {
         accounted
     }
 
+    fn rewind_entries(&mut self, prefix: &str) {
+        let of_logs = self.sources.values().filter(|source| source.log.starts_with(prefix));
+        for source in of_logs.map(|source| source.id).collect::<Vec<_>>() {
+            self.resume_entries(source);
+        }
+    }
+
     fn sources_of(&self, log: &str) -> Vec<(u64, Arc<Path>)> {
         let of_log = self.sources.values().filter(|source| *source.log == *log);
         of_log.map(|source| (source.id, source.path.clone())).collect()

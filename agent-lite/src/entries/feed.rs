@@ -20,6 +20,8 @@ pub(super) struct Feed {
     pub(super) lane: LaneId,
     /// What records begin with after their message; the unit comes before it.
     common: Vec<u8>,
+    /// The same with what is said of one entry, kept for its memory.
+    rendered: Vec<u8>,
     sources: Vec<Source>,
     last_time: i64,
 }
@@ -72,6 +74,7 @@ impl Feed {
             books: format!("{category}/{scope}").into(),
             lane: lanes.lane(category, scope),
             common,
+            rendered: Vec::new(),
             sources: Vec::new(),
             last_time: 0,
         }
@@ -95,7 +98,8 @@ impl Feed {
 
     /// Puts an entry's record into the lane. One that is too long for a record becomes several.
     pub(super) fn push(&mut self, at: usize, entry: &Entry<'_>, output: &mut Output<'_>) {
-        let mut common = Vec::with_capacity(64 + self.common.len() + entry.fields.len());
+        let mut common = std::mem::take(&mut self.rendered);
+        common.clear();
         record::append("unit", entry.unit, &mut common);
         common.extend_from_slice(&self.common);
         common.extend_from_slice(entry.fields);
@@ -112,6 +116,7 @@ impl Feed {
                 content = rest;
             }
         }
+        self.rendered = common;
         let source = &mut self.sources[at];
         if source.began == 0 {
             source.began = number.max(source.progress.covered);
@@ -153,6 +158,7 @@ impl Feed {
                 "entries of a log are lost"
             );
             output.counts.gaps += 1;
+            output.counts.missing_entries += gap.to - gap.from;
             self.tell(&gap, unit, output);
         }
     }

@@ -91,7 +91,8 @@ pub(super) struct Journal {
     is_pending: bool,
     held_back: Option<LaneId>,
     feeds: Vec<Feed>,
-    by_scope: HashMap<(Category, Arc<str>), usize>,
+    /// Of category host, and of dataplane.
+    by_scope: [HashMap<Arc<str>, usize>; 2],
     sequences: Vec<Sequence>,
     /// The sequence of the entry that was read last.
     current: Option<usize>,
@@ -153,7 +154,7 @@ impl Journal {
             is_pending: false,
             held_back: None,
             feeds: Vec::new(),
-            by_scope: HashMap::new(),
+            by_scope: Default::default(),
             // Any will do: of those it is not, everything is offered again.
             current: sequences.len().checked_sub(1),
             sequences,
@@ -284,8 +285,7 @@ impl Journal {
             self.held_back = Some(self.feeds[feed].lane);
             return false;
         }
-        let (source, path) = self.source_of(feed, at);
-        let source = self.feeds[feed].source(source, || path, output.known);
+        let source = self.source(feed, at, output);
         if number < self.feeds[feed].covered(source) {
             return true;
         }
@@ -315,15 +315,16 @@ impl Journal {
 
     fn miss(&mut self, at: usize, numbers: std::ops::Range<u64>, until: i64, output: &mut Output<'_>) {
         let feed = self.feed(Category::Host, OWN_UNIT, output);
-        let (source, path) = self.source_of(feed, at);
-        let source = self.feeds[feed].source(source, || path, output.known);
+        let source = self.source(feed, at, output);
         self.feeds[feed].miss(source, numbers, OWN_UNIT, Abandoned::JournalSeqnum, until, output);
     }
 
-    /// What a sequence's entries in a feed are called.
-    fn source_of(&self, feed: usize, at: usize) -> (u64, PathBuf) {
+    /// A sequence's entries in a feed.
+    fn source(&mut self, feed: usize, at: usize, output: &mut Output<'_>) -> usize {
         let Sequence { id, path, .. } = &self.sequences[at];
-        (source_id(&[self.feeds[feed].log.as_bytes(), &id.to_le_bytes()]), path.to_path_buf())
+        let feed = &mut self.feeds[feed];
+        let source = source_id(&[feed.log.as_bytes(), &id.to_le_bytes()]);
+        feed.source(source, || path.to_path_buf(), output.known)
     }
 
     fn sequence(&mut self, id: u128, known: &dyn Known) -> usize {
@@ -338,18 +339,17 @@ impl Journal {
     }
 
     fn feed(&mut self, category: Category, scope: &str, output: &mut Output<'_>) -> usize {
-        let mut key = (category, Arc::<str>::from(scope));
-        if let Some(at) = self.by_scope.get(&key) {
+        let by_scope = &mut self.by_scope[usize::from(category == Category::Dataplane)];
+        if let Some(at) = by_scope.get(scope) {
             return *at;
         }
-        if self.feeds.len() >= MAX_FEEDS {
-            key.1 = "other".into();
-            if let Some(at) = self.by_scope.get(&key) {
-                return *at;
-            }
+        let scope = if self.feeds.len() < MAX_FEEDS { scope } else { "other" };
+        if let Some(at) = by_scope.get(scope) {
+            return *at;
         }
-        self.feeds.push(Feed::new(LOG, key.0, &key.1, &self.labels, output.lanes));
-        self.by_scope.insert(key, self.feeds.len() - 1);
+        let scope: Arc<str> = scope.into();
+        self.feeds.push(Feed::new(LOG, category, &scope, &self.labels, output.lanes));
+        by_scope.insert(scope, self.feeds.len() - 1);
         self.feeds.len() - 1
     }
 

@@ -29,6 +29,9 @@ use kmsg::Kmsg;
 /// Read from one source before the next has its turn, bytes.
 const QUANTUM: usize = 256 * 1024;
 
+/// How the names of its logs in the books begin.
+const KINDS: [&str; 2] = ["journal:", "kmsg:"];
+
 /// What reading needs of the rest.
 pub(crate) struct Output<'a> {
     lanes: &'a mut Lanes,
@@ -96,8 +99,10 @@ impl Entries {
         Self { journal, kmsg: Some(Kmsg::new(path, labels, start, wall_ns, known)), ..self }
     }
 
-    /// Tells of what an earlier run lost without getting that told. To be called once, at the start.
+    /// Tells of what an earlier run lost without getting that told. To be called once, when it is known what of
+    /// earlier runs is still on its way.
     pub fn tell_losses(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
+        KINDS.iter().for_each(|kind| known.rewind_entries(kind));
         let untold = known.untold_gaps();
         let mut output = Output { lanes, known, counts: &mut self.counts, now, wall_ns };
         for gap in untold {

@@ -32,6 +32,8 @@ pub struct Metrics {
     pub gaps: IntCounter,
     /// Lines of an audit log that went as text.
     pub audit_text_lines: IntCounter,
+    /// Entries of a journal, or records of the kernel's, that were lost.
+    pub missing_entries: IntCounter,
     /// Times that the journal's reader ended.
     pub journal_reader_ends: IntCounter,
     /// The agent's own containers that are not read.
@@ -128,6 +130,10 @@ impl Metrics {
             audit_text_lines: counter(
                 "audit_text_lines",
                 "Lines of an audit log sent as text: no events, or too large for a record.",
+            )?,
+            missing_entries: counter(
+                "missing_entries",
+                "Entries of the journal, or records of the kernel's log, that were gone before they were read.",
             )?,
             journal_reader_ends: counter(
                 "journal_reader_ends",

@@ -18,6 +18,8 @@ use memchr::memchr;
 pub const MAX_FIELD: usize = 1024 * 1024;
 /// The most that is kept of one entry, bytes.
 pub const MAX_ENTRY: usize = 4 * 1024 * 1024;
+/// Bytes of memory that are kept from one entry to the next.
+const KEPT: usize = 64 * 1024;
 /// journald takes names of at most 64 bytes; journalctl's own begin with two underscores more.
 const MAX_NAME: usize = 256;
 /// More than journald stores of a field (768 MiB, `DATA_SIZE_MAX`): a length above it is none.
@@ -94,6 +96,8 @@ impl Entry {
 
     fn clear(&mut self) {
         self.bytes.clear();
+        // A rare large entry does not keep its memory.
+        self.bytes.shrink_to(KEPT);
         self.fields.clear();
         self.open = None;
         self.has_begun = false;

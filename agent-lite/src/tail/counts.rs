@@ -21,6 +21,8 @@ pub struct Counts {
     pub gaps: u64,
     /// Files that became shorter under us.
     pub truncated: u64,
+    /// Entries of a journal, or records of the kernel's, that were lost.
+    pub missing_entries: u64,
     /// Times that the reader of the journal ended.
     pub reader_ends: u64,
     /// Files and directories that could not be read.

@@ -99,6 +99,10 @@ pub trait Known {
     /// received and not accounted for is received again. Gives the bytes that are accounted for.
     fn resume_entries(&mut self, source: u64) -> u64;
 
+    /// The same for every source of logs whose names begin with `prefix`, also of those of which nothing may
+    /// come again.
+    fn rewind_entries(&mut self, prefix: &str);
+
     /// The sources of a log, and where they were.
     fn sources_of(&self, log: &str) -> Vec<(u64, Arc<Path>)>;
 
