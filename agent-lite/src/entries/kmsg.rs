@@ -19,9 +19,11 @@ use crate::record;
 use crate::tail::{Abandoned, Gap, Known, Labels, Sighting, StartFrom};
 
 const UNIT: &str = "kernel";
-/// No record is longer (kernel `PRINTK_MESSAGE_MAX`, 8 KiB of it with its details); a shorter buffer would be
-/// refused as `EINVAL`, and the record passed over.
+/// No record is longer (8 KiB with its details: `CONSOLE_EXT_LOG_MAX` of kernels before 6.4, less since). Into a
+/// shorter buffer the kernel gives none, says `EINVAL`, and passes over it.
 const BUFFER: usize = 32 * 1024;
+/// Failures in a row that pass for records that are gone; more are no kernel log's.
+const MAX_SKIPS: u32 = 1000;
 /// Between attempts at opening it.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -106,7 +108,7 @@ impl Kmsg {
     }
 
     fn read_from(&mut self, from: &mut impl Read, output: &mut Output<'_>) -> io::Result<usize> {
-        let mut bytes = 0;
+        let (mut bytes, mut skips) = (0, 0);
         let mut buffer = std::mem::take(&mut self.buffer);
         let result = loop {
             let lane = self.feed(output).lane;
@@ -117,6 +119,7 @@ impl Kmsg {
             match from.read(&mut buffer) {
                 Ok(0) => break Ok(bytes),
                 Ok(length) => {
+                    skips = 0;
                     bytes += length;
                     self.take(&buffer[..length], output);
                 }
@@ -124,7 +127,11 @@ impl Kmsg {
                     io::ErrorKind::WouldBlock => break Ok(bytes),
                     // Records were written over: the next read gives the oldest there is, whose number tells
                     // how many are missing. A record that is too long is passed over, and missed likewise.
-                    io::ErrorKind::BrokenPipe | io::ErrorKind::Interrupted | io::ErrorKind::InvalidInput => {}
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::Interrupted | io::ErrorKind::InvalidInput
+                        if skips < MAX_SKIPS =>
+                    {
+                        skips += 1;
+                    }
                     _ => break Err(error),
                 },
             }

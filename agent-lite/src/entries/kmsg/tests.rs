@@ -147,3 +147,22 @@ fn what_is_no_record_is_counted() {
     let mut device = Device(VecDeque::from([Some(b"no record".to_vec()), Some(record(1))]));
     assert_eq!((node.read(&mut device).len(), node.counts.torn), (1, 1));
 }
+
+#[test]
+fn what_only_fails_is_given_up_for_a_while() {
+    struct Refusing;
+    impl Read for Refusing {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::InvalidInput.into())
+        }
+    }
+    let mut node = Node::new(Positions::default(), StartFrom::Beginning);
+    let mut output = Output {
+        lanes: &mut node.lanes,
+        known: &mut node.positions,
+        counts: &mut node.counts,
+        now: Instant::now(),
+        wall_ns: 0,
+    };
+    assert!(node.kmsg.read_from(&mut Refusing, &mut output).is_err());
+}
