@@ -118,16 +118,22 @@ pub fn rotated(live: &Path) -> Vec<(PathBuf, i64)> {
 /// Whether `name` is what a rotation may have made of `live`.
 fn is_rotated(live: &str, name: &str) -> bool {
     let name = COMPRESSED.iter().find_map(|end| name.strip_suffix(end)?.strip_suffix('.')).unwrap_or(name);
+    // `.1` is a rotation's; behind a `-` it takes a date: `app-2.log` is not what `app.log` was.
     let is_stamp = |text: &str| {
-        text.as_bytes().first().is_some_and(u8::is_ascii_digit)
-            && text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'T' | b'.' | b'_' | b':'))
+        let digits = text.bytes().filter(u8::is_ascii_digit).count();
+        let is_one = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'T' | b'.' | b'_' | b':');
+        text[1..].starts_with(|first: char| first.is_ascii_digit())
+            && text.bytes().all(is_one)
+            && (text.starts_with('.') || (text.starts_with('-') && digits >= 8))
     };
-    let behind = name.strip_prefix(live).and_then(|rest| rest.strip_prefix(['.', '-']));
     // `name-STAMP.ext`, as lumberjack and logrotate's `extension` have it.
-    let within = live.rsplit_once('.').and_then(|(stem, extension)| {
-        name.strip_prefix(stem)?.strip_prefix(['-', '.'])?.strip_suffix(extension)?.strip_suffix('.')
-    });
-    behind.or(within).is_some_and(is_stamp)
+    let within = live
+        .rsplit_once('.')
+        .and_then(|(stem, extension)| name.strip_prefix(stem)?.strip_suffix(extension)?.strip_suffix('.'));
+    [name.strip_prefix(live), within]
+        .into_iter()
+        .flatten()
+        .any(|text| text.len() > 1 && text.is_ascii() && is_stamp(text))
 }
 
 fn is_compressed(name: &str) -> bool {
@@ -159,7 +165,10 @@ mod tests {
             ("audit.log", "audit.log.1", true),
             ("audit.log", "audit-policy.log", false),
             ("audit.log", "audit.log", false),
-            ("app.log", "app-2.log", true),
+            ("app.log", "app-2.log", false),
+            ("app.log", "app.2.log", true),
+            ("app.log", "app-é.log", false),
+            ("app.log", "app.log.é", false),
         ] {
             assert_eq!(is_rotated(live, name), expected, "{live} {name}");
         }
