@@ -292,3 +292,45 @@ fn what_there_may_be_any_number_of_shares_a_lane() {
     let messages = node.messages();
     assert_eq!((messages.len(), messages["host/other"].len()), (MAX_FEEDS + 1, 10));
 }
+
+/// Reads until the reader has ended so often.
+async fn until_ended(node: &mut Node, times: u64) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while node.counts.reader_ends < times {
+        assert!(Instant::now() < deadline, "the reader did not end");
+        node.read_on();
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_ends_in_the_middle_of_an_entry_is_started_again_behind_the_last_whole_one() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let (reader, output) = (dir.path().join("reader"), dir.path().join("output"));
+    std::fs::write(&output, export(SEQUENCE, 1, "a.service", "") + "__CURSOR=s=1;i=2\nMESSAGE=ha").unwrap();
+    std::fs::write(&reader, format!("#!/bin/sh\nexec cat '{}'\n", output.display())).unwrap();
+    std::fs::set_permissions(&reader, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut node = Node::new(Positions::default(), StartFrom::Beginning);
+    node.journal.settings.binary = reader;
+    node.journal.next_start = None;
+    until_ended(&mut node, 1).await;
+    assert_eq!(node.cursor(), format!("--cursor=s={SEQUENCE:032x};i=1"));
+    assert!(node.journal.next_start.is_some_and(|at| at > Instant::now()));
+    // It is read on as if nothing had been: what was begun is gone.
+    std::fs::write(&output, export(SEQUENCE, 1, "a.service", "") + &export(SEQUENCE, 2, "a.service", "")).unwrap();
+    node.journal.next_start = None;
+    until_ended(&mut node, 2).await;
+    assert_eq!(node.messages()["host/a.service"], ["entry 1", "entry 2"]);
+}
+
+#[tokio::test]
+async fn a_reader_that_is_not_there_is_tried_less_and_less_often() {
+    let mut node = Node::new(Positions::default(), StartFrom::Beginning);
+    node.journal.settings.binary = "/nonexistent/journalctl".into();
+    for times in 1..=8 {
+        node.journal.next_start = None;
+        until_ended(&mut node, times).await;
+    }
+    assert_eq!(node.journal.backoff, BACKOFF.1);
+}
