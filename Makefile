@@ -1,6 +1,6 @@
 # What a developer or a user runs. `make` alone lists it.
 
-PARTS := victoria-logs vmauth
+PARTS := victoria-logs vmauth journal-remote
 CARGO := cargo
 
 .PHONY: help run test test-kube soak soak-kube bench check fmt clippy doc deny fuzz parts
@@ -11,7 +11,7 @@ help: ## this list
 run: ## the main job on this machine, until Ctrl-C: agent, gateway with embedded journal, files; no server needed
 	@deploy/local/run.sh
 
-test: parts ## all tests, against the real VictoriaLogs and vmauth (installed into a cache outside the tree)
+test: parts ## all tests, against the real VictoriaLogs, vmauth and journal (installed into a cache outside the tree)
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace --exclude sluice-kube-tests --all-features
 

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::checkpoint::{Account, Positions};
 use crate::metrics::{BookMetrics, Volume};
-use crate::tail::{Abandoned, Tailer};
+use crate::tail::Abandoned;
 
 /// Namespaces and units that have series of their own; those met later share the series of `other`.
 const MAX_SERIES: usize = 500;
@@ -33,6 +33,8 @@ pub struct Book {
     pub acknowledged: u64,
     /// Bytes that will not be sent, by reason.
     pub abandoned: BTreeMap<Abandoned, u64>,
+    /// Entries of a journal, or records of the kernel's, that were lost; their bytes are not known.
+    pub missing_entries: u64,
     /// Bytes still to be read.
     pub unread: i128,
     /// Bytes on their way.
@@ -41,8 +43,13 @@ pub struct Book {
     pub imbalance: i128,
 }
 
-/// Every log's page. `held` is what blocks hold of each source.
-pub fn close(positions: &Positions, tailer: &Tailer, held: impl Iterator<Item = (u64, u64)>) -> Vec<Book> {
+/// Every log's page. `on_their_way` is, of logs, what is to be read and what waits; `held` what blocks hold of
+/// each source.
+pub fn close<'a>(
+    positions: &Positions,
+    on_their_way: impl Iterator<Item = (&'a Arc<str>, i128, u64)>,
+    held: impl Iterator<Item = (u64, u64)>,
+) -> Vec<Book> {
     let mut held_of: HashMap<Arc<str>, u64> = HashMap::new();
     for (source, bytes) in held {
         if let Some(log) = positions.log_of(source) {
@@ -50,7 +57,7 @@ pub fn close(positions: &Positions, tailer: &Tailer, held: impl Iterator<Item = 
         }
     }
     let mut unread_of: HashMap<Arc<str>, i128> = HashMap::new();
-    for (log, unread, waiting) in tailer.on_their_way() {
+    for (log, unread, waiting) in on_their_way {
         *unread_of.entry(log.clone()).or_default() += unread;
         *held_of.entry(log.clone()).or_default() += waiting;
     }
@@ -60,8 +67,8 @@ pub fn close(positions: &Positions, tailer: &Tailer, held: impl Iterator<Item = 
             let unread = unread_of.get(&log).copied().unwrap_or(0);
             let held = held_of.get(&log).copied().unwrap_or(0);
             let imbalance = i128::from(account.written) - i128::from(account.decided()) - unread - i128::from(held);
-            let Account { written, acknowledged, abandoned } = account;
-            Book { log, books, written, acknowledged, abandoned, unread, held, imbalance }
+            let Account { written, acknowledged, abandoned, missing_entries } = account;
+            Book { log, books, written, acknowledged, abandoned, missing_entries, unread, held, imbalance }
         })
         .collect()
 }
@@ -91,8 +98,8 @@ impl Ledger {
         for page in pages {
             let account = self.told.remove(&page.log).unwrap_or_default();
             add(volumes.entry(page.books.clone()).or_default(), page, &account);
-            let Book { written, acknowledged, abandoned, .. } = page.clone();
-            told.insert(page.log.clone(), Account { written, acknowledged, abandoned });
+            let Book { written, acknowledged, abandoned, missing_entries, .. } = page.clone();
+            told.insert(page.log.clone(), Account { written, acknowledged, abandoned, missing_entries });
         }
         self.told = told;
         for gone in self.series.iter().filter(|name| !volumes.contains_key(*name)) {
@@ -148,6 +155,7 @@ mod tests {
             written,
             acknowledged,
             abandoned: BTreeMap::from([(Abandoned::Torn, 1)]),
+            missing_entries: 0,
             unread: 3,
             held: 4,
             imbalance: -2,

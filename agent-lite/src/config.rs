@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_settings::{Environment, FileError, Map, Node};
@@ -17,6 +16,10 @@ mod sharing;
 
 pub use destination::Destination;
 
+mod sources;
+
+pub use sources::Sources;
+
 /// Everything the agent is told.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -30,8 +33,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Where the kubelet keeps pods' logs; `None`: no pods' logs.
     pub pods: Option<PathBuf>,
-    /// Log files of the node.
-    pub host: Vec<HostFile>,
+    /// What else is read, and which category everything is of.
+    pub sources: Sources,
     /// What to read of files that exist when the agent first runs on a node.
     pub first_start: FirstStart,
     /// What does not leave the node; `None`: everything does.
@@ -70,15 +73,6 @@ pub struct Config {
     pub messages: Tools,
 }
 
-/// A log file of the node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostFile {
-    /// Where it is.
-    pub path: PathBuf,
-    /// What it is called in records and lanes.
-    pub unit: Arc<str>,
-}
-
 /// What to read on a node that was never seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstStart {
@@ -111,7 +105,7 @@ impl Config {
             let node_name = if node_name.is_present() { name(&node_name) } else { Some(default_node(env)) };
             let state = map.optional("state_directory").file();
             let pods = pods(&map.optional("pods"));
-            let host: Vec<_> = map.optional("host").list().map(|file| host_file(&file)).collect();
+            let sources = Sources::read(map, env);
             let first_start = first_start(map);
             let redact = map.optional("redact");
             let redact = if redact.is_present() { redact::Config::read(&redact, env).map(Some) } else { Some(None) };
@@ -143,7 +137,7 @@ impl Config {
                 node: node_name?,
                 state: state.unwrap_or_else(|| PathBuf::from("/var/lib/sluice")),
                 pods: pods?,
-                host: host.into_iter().collect::<Option<_>>()?,
+                sources: sources?,
                 first_start: first_start?,
                 redact: redact?,
                 kubernetes: kubernetes?,
@@ -242,18 +236,6 @@ fn spool_bytes(node: &Node<'_>) -> Option<u64> {
     Some(bytes)
 }
 
-fn host_file(node: &Node<'_>) -> Option<HostFile> {
-    node.map(|map| {
-        let path = map.required("path").file();
-        let unit = map.optional("unit");
-        let unit_name = if unit.is_present() { name(&unit) } else { None };
-        let path = path?;
-        let file_name = || path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let unit = if unit.is_present() { unit_name? } else { file_name()? };
-        Some(HostFile { path, unit: unit.into() })
-    })
-}
-
 fn first_start(map: &Map<'_>) -> Option<FirstStart> {
     let node = map.optional("first_start");
     if !node.is_present() {
@@ -310,7 +292,8 @@ mod tests {
         let direct = sluice_settings::from_str(text, &env, |node| Config::read(node, &env)).unwrap();
         assert_eq!(direct.destination.endpoints[0].url, "http://vmauth:8427/insert/jsonline");
         let full = read(include_str!("../../deploy/examples/agent.yaml")).unwrap();
-        assert_eq!((full.host[0].unit.as_ref(), full.host[1].unit.as_ref()), ("messages", "sshd"));
+        let units: Vec<_> = full.sources.host.iter().map(|files| files.unit.as_deref()).collect();
+        assert_eq!(units, [None, Some("sshd"), None, Some("audit")]);
         assert_eq!((full.destination.endpoints.len(), full.admin.map(|admin| admin.port())), (2, Some(2020)));
     }
 

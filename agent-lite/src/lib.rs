@@ -1,10 +1,12 @@
 //! The agent's rooms, in the order in which a line passes them. `pipeline` alone knows them all.
 //!
 //! ```text
-//! discover → tail → parse → record → block → ship ──► gateway
-//!   files    lines   CRI     JSON    lanes    │
-//!              ▲              spool ◄► ring ◄──┤
-//!              └───── checkpoint ◄── verdict ─┘
+//! discover → tail ───► parse → record → block → ship ──► gateway
+//!   files    lines      CRI     JSON    lanes    │
+//!            entries ─┘         spool ◄► ring ◄──┤
+//!           journal, kernel                      │
+//!              ▲                                 │
+//!              └───── checkpoint ◄──── verdict ──┘
 //! ```
 
 pub mod admin;
@@ -15,6 +17,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod discover;
 pub mod enrich;
+pub mod entries;
 pub mod metrics;
 pub mod parse;
 pub mod pipeline;

@@ -21,10 +21,11 @@ use crate::checkpoint::{Numbers, Positions, Snapshot, Store};
 use crate::config::{Config, FirstStart};
 use crate::discover::{Discovery, Hint};
 use crate::enrich::{self, Pods};
+use crate::entries::Entries;
 use crate::metrics::Metrics;
 use crate::ring::{self, Ring};
 use crate::ship::{self, Desk, Dispatch, Happening};
-use crate::tail::{Labels, StartFrom, Tailer, Workshop};
+use crate::tail::{Counts, Labels, StartFrom, Tailer, Workshop};
 
 mod spooling;
 
@@ -40,6 +41,7 @@ struct Agent {
     since: Option<i64>,
     discovery: Option<Discovery>,
     tailer: Tailer,
+    entries: Entries,
     lanes: Lanes,
     positions: Positions,
     numbers: Numbers,
@@ -153,16 +155,23 @@ impl Agent {
             in_doubt_max: config.destination.in_doubt_max,
             dead_letter_bytes: config.dead_letter_bytes,
         };
+        let mut positions = loaded.positions;
+        let entries = entries(&config, &labels, start, &mut positions);
         let workshop = Workshop::new(config.redactor()?, config.messages.clone());
-        let tailer = Tailer::new(labels, start, config.deleted, config.sharing.clone(), loaded.first_run);
+        let tailer = Tailer::new(labels, start, config.deleted, config.sharing.clone(), loaded.first_run)
+            .choosing(config.sources.pods.clone())
+            .following(loaded.written_ns)
+            .with_workshop(workshop)
+            .with_pods(pods);
         let mut agent = Self {
             discovery: config.pods.as_deref().map(Discovery::new),
-            tailer: tailer.with_workshop(workshop).with_pods(pods),
+            tailer,
+            entries,
             dispatch: Dispatch::new(settings, &config.state, ring, metrics.clone()),
             spooling,
             lanes,
-            ledger: Ledger::new(&loaded.positions),
-            positions: loaded.positions,
+            ledger: Ledger::new(&positions),
+            positions,
             numbers: loaded.numbers,
             since,
             store,
@@ -176,6 +185,7 @@ impl Agent {
         // Numbers are reserved before the first one is used, and where a first start begins is written
         // down before anything is read.
         agent.tailer.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
+        agent.entries.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
         agent.settle();
         let snapshot = agent.snapshot(false);
         match agent.store.write(&snapshot) {
@@ -255,7 +265,7 @@ impl Agent {
                 happening = self.dispatch.happening() => {
                     self.act_on(happening);
                     // At once, not at the next poll: catching up goes as fast as verdicts come.
-                    if self.tailer.can_read_on(&self.lanes) {
+                    if self.tailer.can_read_on(&self.lanes) || self.entries.can_read_on(&self.lanes) {
                         next_read = Instant::now();
                     }
                 }
@@ -286,7 +296,9 @@ impl Agent {
                     self.look_at(&std::mem::take(&mut hints));
                 }
                 let pass = self.tailer.read(&mut self.lanes, &mut self.positions, now, wall_ns());
-                next_read = if self.spool() || pass.more { now } else { now + self.config.poll_interval };
+                let of_entries = self.entries.read(&mut self.lanes, &mut self.positions, now, wall_ns());
+                let more = self.spool() || pass.more || of_entries.more;
+                next_read = if more { now } else { now + self.config.poll_interval };
             }
             if now >= next_housekeeping {
                 self.keep_house(now);
@@ -349,9 +361,7 @@ impl Agent {
     }
 
     fn look_at_host_files(&mut self) {
-        for file in &self.config.host {
-            self.tailer.look_at_host_file(&file.path, &file.unit, &mut self.lanes, &mut self.positions);
-        }
+        self.tailer.look_at_host(&self.config.sources.host, &mut self.lanes, &mut self.positions);
     }
 
     fn keep_house(&mut self, now: Instant) {
@@ -368,12 +378,18 @@ impl Agent {
     }
 
     fn close_books(&mut self) -> Vec<Book> {
-        self.positions.sight(self.tailer.sightings());
-        books::close(&self.positions, &self.tailer, self.lanes.held_of_sources())
+        self.sight();
+        books::close(&self.positions, self.tailer.on_their_way(), self.lanes.held_of_sources())
+    }
+
+    fn sight(&mut self) {
+        self.positions.sight(self.tailer.sightings().chain(self.entries.sightings()));
     }
 
     fn settle(&mut self) {
-        for (source, stream, end) in self.tailer.settled(&self.positions) {
+        let mut settled = self.tailer.settled(&self.positions);
+        settled.extend(self.entries.settled(&self.positions));
+        for (source, stream, end) in settled {
             self.positions.settle(source, stream, end);
         }
     }
@@ -424,7 +440,14 @@ impl Agent {
     }
 
     fn count(&mut self) {
-        let counts = self.tailer.take_counts();
+        for counts in [self.tailer.take_counts(), self.entries.take_counts()] {
+            self.count_reading(&counts);
+        }
+        self.metrics.own_left_out.set(gauge(self.tailer.left_out()));
+        self.count_held();
+    }
+
+    fn count_reading(&self, counts: &Counts) {
         self.metrics.read_bytes.inc_by(counts.bytes);
         self.metrics.read_lines.inc_by(counts.lines);
         self.metrics.torn_lines.inc_by(counts.torn);
@@ -436,6 +459,12 @@ impl Agent {
         self.metrics.gaps.inc_by(counts.gaps);
         self.metrics.dropped_lines.inc_by(counts.dropped);
         self.metrics.undescribed_logs.inc_by(counts.undescribed);
+        self.metrics.audit_text_lines.inc_by(counts.no_events);
+        self.metrics.missing_entries.inc_by(counts.missing_entries);
+        self.metrics.journal_reader_ends.inc_by(counts.reader_ends);
+    }
+
+    fn count_held(&mut self) {
         self.metrics.waiting_logs.set(gauge(self.tailer.undescribed()));
         for (rule, matches) in self.tailer.redactions() {
             self.metrics.redacted(rule, matches);
@@ -493,7 +522,8 @@ impl Agent {
         if let Some(Ok((snapshot, covered, result))) = self.writing.join_next().await {
             self.checkpointed(snapshot, covered, result);
         }
-        self.positions.sight(self.tailer.sightings());
+        self.settle();
+        self.sight();
         self.count();
         // Clean: no block is under way, so that even after a reboot nothing is in doubt.
         let snapshot = self.snapshot(self.lanes.is_empty());
@@ -512,6 +542,18 @@ impl Agent {
         tracing::info!(read = balance.read, stored = balance.stored, held = balance.held, "agent stopped");
         balance
     }
+}
+
+/// What is read that is no file.
+fn entries(config: &Config, labels: &Labels, start: StartFrom, positions: &mut Positions) -> Entries {
+    let mut entries = Entries::default();
+    if let Some(journal) = &config.sources.journal {
+        entries = entries.with_journal(journal.clone(), labels, start, wall_ns(), positions);
+    }
+    if let Some(path) = &config.sources.kmsg {
+        entries = entries.with_kmsg(path, labels, start, wall_ns(), positions);
+    }
+    entries
 }
 
 /// A ring, or none where its directory cannot be used; an error where another agent uses it.

@@ -4,7 +4,8 @@
 #   tests/parts/install.sh PART…      build what is missing, print the path of each binary on standard output
 #   tests/parts/install.sh --list     the parts, their versions, and whether they are installed
 #
-# A part is built from pinned sources by its own toolchain (Go modules, crates). Beside the binary lies
+# A part is built from pinned sources by its own toolchain (Go modules, crates), or unpacked from the
+# distribution's package where it belongs to what is installed. Beside the binary lies
 # NAME.version; when it says the version wanted here, nothing is built. One lock per part makes two runs at
 # once safe: the second waits and finds the part there.
 #
@@ -15,7 +16,7 @@ readonly VICTORIA_LOGS=v1.121.0 # the last VictoriaMetrics module that still hol
 readonly VMAUTH=v1.130.0
 readonly OTELCOL=v0.149.0
 readonly CARGO_DENY=0.20.2
-readonly PARTS=(victoria-logs vmauth otelcol cargo-deny)
+readonly PARTS=(victoria-logs vmauth otelcol cargo-deny journal-remote)
 
 CACHE=${SLUICE_PARTS:-${XDG_CACHE_HOME:-${HOME:?neither SLUICE_PARTS, XDG_CACHE_HOME nor HOME is set}/.cache}/sluice-parts}
 BIN=$CACHE/bin
@@ -33,6 +34,8 @@ version_of() {
     vmauth) echo "$VMAUTH" ;;
     otelcol) echo "$OTELCOL" ;;
     cargo-deny) echo "$CARGO_DENY" ;;
+    # Of the systemd that is installed here: they share a library.
+    journal-remote) dpkg-query --show --showformat '${Version}' systemd 2>/dev/null || echo of-systemd ;;
     *) die "unknown part '$1'; known: ${PARTS[*]}" ;;
   esac
 }
@@ -78,6 +81,25 @@ build_cargo_deny() {
   need cargo cargo-deny "install Rust from rustup.rs"
   CARGO_TARGET_DIR=$1/target cargo install --locked --version "$CARGO_DENY" --root "$1" cargo-deny
   mv "$1/bin/cargo-deny" "$1/cargo-deny"
+}
+
+# systemd-journal-remote makes journal files out of an export stream; journalctl reads them. Nothing is
+# installed: the packages are unpacked into the cache.
+build_journal_remote() {
+  local version home=$CACHE/journal-remote
+  need journalctl journal-remote "install Debian's or Ubuntu's package systemd"
+  need apt-get journal-remote "it is unpacked from the distribution's packages"
+  version=$(version_of journal-remote)
+  (cd "$1" && apt-get download "systemd-journal-remote=$version" libmicrohttpd12) ||
+    die "journal-remote: the archive has no systemd-journal-remote $version: apt-get update, and upgrade systemd"
+  rm -rf "$home"
+  for package in "$1"/*.deb; do dpkg-deb --extract "$package" "$home"; done
+  cat >"$1/journal-remote" <<SH
+#!/bin/sh
+export LD_LIBRARY_PATH="\$(dirname "\$(find '$home' -name 'libmicrohttpd.so.*' | head -n 1)")"
+exec '$home/lib/systemd/systemd-journal-remote' "\$@"
+SH
+  chmod +x "$1/journal-remote"
 }
 
 install_part() (

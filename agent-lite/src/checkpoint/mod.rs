@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub struct Loaded {
     pub numbers: Numbers,
     /// Lines older than this were not wanted on the first start, nanoseconds of the epoch.
     pub since: Option<i64>,
+    /// When it was written, nanoseconds of the epoch; `None`: nothing was there, or the disk does not tell.
+    pub written_ns: Option<i64>,
 }
 
 /// Why a producer is a new one (rule 1).
@@ -117,7 +120,11 @@ impl Store {
             positions: Positions::default(),
             numbers: Numbers::draw(),
             since: None,
+            written_ns: None,
         };
+        let written_ns = fs::metadata(&path)
+            .ok()
+            .map(|file| file.mtime().saturating_mul(1_000_000_000).saturating_add(file.mtime_nsec()));
         let (text, producer) = match read(&path) {
             Ok(Some(read)) => read,
             Ok(None) => return nothing(true, None),
@@ -138,6 +145,7 @@ impl Store {
             positions,
             numbers,
             since: text.since,
+            written_ns,
         }
     }
 

@@ -46,6 +46,9 @@ pub(super) struct Source {
     complete: bool,
     #[serde(flatten)]
     account: Account,
+    /// Of a host file's first line: a compressed copy of it is another file with the same one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    fingerprint: u64,
     /// Abandoned bytes are booked up to here.
     #[serde(default, skip_serializing_if = "is_zero")]
     booked: u64,
@@ -68,6 +71,9 @@ pub struct Account {
     /// Bytes that will not be sent, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub abandoned: BTreeMap<Abandoned, u64>,
+    /// Entries of a journal, or records of the kernel's, that were lost: nobody knows their bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing_entries: u64,
 }
 
 /// The account of a log's files that are gone, and for how long all of them have been.
@@ -95,6 +101,7 @@ impl Account {
     pub fn add(&mut self, other: &Self) {
         self.written += other.written;
         self.acknowledged += other.acknowledged;
+        self.missing_entries += other.missing_entries;
         for (reason, bytes) in &other.abandoned {
             *self.abandoned.entry(*reason).or_default() += bytes;
         }
@@ -112,6 +119,7 @@ impl Source {
             truncations: 0,
             complete: false,
             account: Account::default(),
+            fingerprint: 0,
             booked: 0,
             dropped: None,
             unseen: 0,
@@ -214,6 +222,7 @@ impl Positions {
             let source = self.source(sighting.source);
             source.unseen = 0;
             source.complete = sighting.complete;
+            source.fingerprint = sighting.fingerprint;
             source.account.written = source.account.written.max(sighting.size);
             if *source.path != *sighting.path {
                 source.path = sighting.path.into();
@@ -252,6 +261,11 @@ impl Positions {
             keep
         });
         closed.retain(|_, closed| closed.unseen <= FORGET_AFTER);
+    }
+
+    /// Whether a source was not read to its end, or may get more.
+    fn may_have_more(&self, source: &Source) -> bool {
+        !source.complete || source.account.written > self.accounted(source.id)
     }
 
     /// The log that a source belongs to.
@@ -337,6 +351,15 @@ impl Known for Positions {
             // What was lost may lie before what was not: where it ends is not known.
             self.source(gap.source).account.written = written;
         }
+        let source = self.source(gap.source);
+        if gap.why.is_in_entries() {
+            if gap.to <= source.booked {
+                // It was met before, and is met again after a restart.
+                return None;
+            }
+            source.booked = gap.to;
+            source.account.missing_entries += gap.to - gap.from;
+        }
         self.source(gap.source).complete |= gap.why == Abandoned::Vanished;
         self.keep_gap(gap)
     }
@@ -365,10 +388,32 @@ impl Known for Positions {
         self.gaps.iter().filter(untold).cloned().collect()
     }
 
+    fn settle(&mut self, source: u64, stream: Stream, end: u64) {
+        Self::settle(self, source, stream, end);
+    }
+
+    fn resume_entries(&mut self, source: u64) -> u64 {
+        let accounted = self.accounted(source);
+        if let Some(source) = self.sources.get_mut(&source) {
+            source.account.written = accounted;
+        }
+        accounted
+    }
+
+    fn rewind_entries(&mut self, prefix: &str) {
+        let of_logs = self.sources.values().filter(|source| source.log.starts_with(prefix));
+        for source in of_logs.map(|source| source.id).collect::<Vec<_>>() {
+            self.resume_entries(source);
+        }
+    }
+
+    fn sources_of(&self, log: &str) -> Vec<(u64, Arc<Path>)> {
+        let of_log = self.sources.values().filter(|source| *source.log == *log);
+        of_log.map(|source| (source.id, source.path.clone())).collect()
+    }
+
     fn unfinished(&self) -> Vec<Unfinished> {
-        let unfinished = |source: &&Source| {
-            !source.log.is_empty() && (!source.complete || source.account.written > self.accounted(source.id))
-        };
+        let unfinished = |source: &&Source| !source.log.is_empty() && self.may_have_more(source);
         let tell = |source: &Source| Unfinished {
             source: source.id,
             log: source.log.clone(),
@@ -376,6 +421,17 @@ impl Known for Positions {
             written: source.account.written,
         };
         self.sources.values().filter(unfinished).map(tell).collect()
+    }
+
+    fn is_unfinished(&self, source: u64) -> Option<bool> {
+        self.sources.get(&source).filter(|source| !source.log.is_empty()).map(|source| self.may_have_more(source))
+    }
+
+    fn begun_with(&self, log: &str, fingerprint: u64, others: &[u64]) -> Option<u64> {
+        let of_log = self.sources.values().filter(|source| *source.log == *log && self.may_have_more(source));
+        let begun = of_log.filter(|source| source.fingerprint == fingerprint).map(|source| source.id);
+        let mut fitting = begun.filter(|id| !others.contains(id));
+        fitting.next().filter(|_| fitting.next().is_none())
     }
 
     fn truncations(&self, source: u64) -> u32 {

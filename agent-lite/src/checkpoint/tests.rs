@@ -147,7 +147,8 @@ fn a_source_that_is_long_gone_is_forgotten() {
     let (log, books) = ("/var/log/pods/a/0.log".into(), "application/ns".into());
     let path = Path::new("/var/log/pods/a/0.log");
     for _ in 0..=FORGET_AFTER {
-        let sighting = Sighting { source: 2, log: &log, books: &books, path, size: 100, complete: false };
+        let sighting =
+            Sighting { source: 2, log: &log, books: &books, path, size: 100, complete: false, fingerprint: 0 };
         positions.sight([sighting].into_iter());
         positions.forget_unseen(std::iter::empty());
     }

@@ -9,9 +9,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod choose;
+mod host;
 pub mod layout;
 mod watch;
 
+pub use choose::{Choice, OwnLogs, PodRule, Treatment};
+pub use host::{HostFiles, HostPath, rotated};
 pub use layout::{Container, FileName};
 pub use watch::Hint;
 use watch::Watcher;

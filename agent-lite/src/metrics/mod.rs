@@ -47,6 +47,14 @@ pub struct Metrics {
     /// Logs that wait for labels.
     pub waiting_logs: IntGauge,
     redactions: IntCounterVec,
+    /// Lines of an audit log that went as text.
+    pub audit_text_lines: IntCounter,
+    /// Entries of a journal, or records of the kernel's, that were lost.
+    pub missing_entries: IntCounter,
+    /// Times that the journal's reader ended.
+    pub journal_reader_ends: IntCounter,
+    /// The agent's own containers that are not read.
+    pub own_left_out: IntGauge,
     /// Blocks cut.
     pub blocks: IntCounter,
     /// Raw bytes in them.
@@ -179,6 +187,19 @@ impl Metrics {
             )?,
             waiting_logs: gauge("waiting_logs", "Container logs that wait for the labels of their pods.")?,
             redactions,
+            audit_text_lines: counter(
+                "audit_text_lines",
+                "Lines of an audit log sent as text: no events, or too large for a record.",
+            )?,
+            missing_entries: counter(
+                "missing_entries",
+                "Entries of the journal, or records of the kernel's log, that were gone before they were read.",
+            )?,
+            journal_reader_ends: counter(
+                "journal_reader_ends",
+                "Times that the journal's reader ended; it is started again.",
+            )?,
+            own_left_out: gauge("own_containers_left_out", "The agent's own containers, whose logs are not read.")?,
             blocks: counter("blocks", "Blocks cut.")?,
             raw_bytes: counter("block_raw_bytes", "Bytes of blocks before compression.")?,
             payload_bytes: counter("block_payload_bytes", "Bytes of blocks after compression.")?,

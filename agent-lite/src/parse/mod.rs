@@ -7,8 +7,11 @@
 
 use sluice_wire::{Stream, time};
 
+pub mod audit;
 pub mod cri;
 pub mod docker;
+pub mod journal;
+pub mod kmsg;
 pub mod message;
 pub mod multiline;
 mod unescape;

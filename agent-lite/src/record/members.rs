@@ -46,7 +46,8 @@ const COMPARE_EACH: usize = 24;
 
 impl Members {
     /// Whether `text` is a JSON object that can be merged into a record; if so its members are kept.
-    pub(super) fn scan(&mut self, text: &str) -> bool {
+    /// Members called like one of `ours` are renamed as those with reserved names are.
+    pub(super) fn scan(&mut self, text: &str, ours: &'static [&'static str]) -> bool {
         self.members.clear();
         self.message = None;
         self.renamed = false;
@@ -55,7 +56,7 @@ impl Members {
             return false;
         }
         let mut deserializer = serde_json::Deserializer::from_str(trimmed);
-        let collected = deserializer.deserialize_map(Collect { text, into: self });
+        let collected = deserializer.deserialize_map(Collect { text, ours, into: self });
         if collected.is_err() || deserializer.end().is_err() || !is_within_bounds(trimmed) {
             return false;
         }
@@ -122,7 +123,7 @@ impl Members {
 }
 
 /// Whether stores take an object like this: not too deep, not too many leaves.
-fn is_within_bounds(text: &str) -> bool {
+pub(super) fn is_within_bounds(text: &str) -> bool {
     if text.len() < 2 * MAX_DEPTH {
         return true;
     }
@@ -156,6 +157,7 @@ fn is_within_bounds(text: &str) -> bool {
 /// Fills [`Members`] from a JSON object: names unescaped, values as they stand.
 struct Collect<'a, 'm> {
     text: &'a str,
+    ours: &'static [&'static str],
     into: &'m mut Members,
 }
 
@@ -170,7 +172,7 @@ impl<'de> Visitor<'de> for Collect<'de, '_> {
         while let Some(name) = map.next_key::<Name<'de>>()? {
             let value: &'de RawValue = map.next_value()?;
             let value = range_of(self.text, value.get()).ok_or_else(|| A::Error::custom("not borrowed"))?;
-            let renamed = record::is_reserved(&name.0);
+            let renamed = record::is_reserved(&name.0) || self.ours.contains(&&*name.0);
             let (name, unescaped) = match name.0 {
                 Cow::Borrowed(name) => (range_of(self.text, name).unwrap_or_default(), None),
                 Cow::Owned(name) => (0..0, Some(name.into_boxed_str())),

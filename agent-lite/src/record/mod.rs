@@ -82,7 +82,7 @@ impl Encoder {
         let merged = if let Some(parsed) = line.parsed() {
             write_parsed(line, parsed, &text, out);
             true
-        } else if line.part.is_none() && self.members.scan(&text) {
+        } else if line.part.is_none() && self.members.scan(&text, names_beside(line.common)) {
             self.write_merged(line, &text, out);
             true
         } else {
@@ -166,13 +166,33 @@ fn write_parts(line: &Line<'_>, text: &str, room: usize, out: &mut Vec<u8>) -> u
 /// escaping.
 pub fn common<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
     let mut out = Vec::new();
-    for (name, value) in fields {
-        out.extend_from_slice(b",\"");
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"\":");
-        escape::quoted(value, &mut out);
-    }
+    fields.into_iter().for_each(|(name, value)| append(name, value, &mut out));
     out
+}
+
+/// Appends one field to what [`common`] has rendered.
+pub fn append(name: &str, value: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    escape::quoted(value, out);
+}
+
+/// What records of the node's own logs say of their source, beside the reserved names. Such a record begins
+/// with `unit`, by which it is known.
+pub const NODE_NAMES: &[&str] =
+    &["unit", "identifier", "pid", "severity", "facility", "hostname", "boot_id", "transport", "subsystem", "device"];
+
+/// Names that a message's members may not have beside `common`: a store would keep both.
+fn names_beside(common: &[u8]) -> &'static [&'static str] {
+    if common.starts_with(b",\"unit\":") { NODE_NAMES } else { &[] }
+}
+
+/// Whether `text`, known to be a JSON object, can stand in a record as one member: stores take it, neither
+/// too deep nor of too many leaves.
+#[must_use]
+pub fn can_be_nested(text: &str) -> bool {
+    members::is_within_bounds(text)
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sluice_wire::time;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::block::Portion;
+use crate::record;
 
 /// Why bytes of a log are not sent. A closed list: the same word in metrics, books and gap records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -30,12 +32,31 @@ pub enum Abandoned {
     OverBudget,
     /// A redaction rule drops lines that it matches.
     Redacted,
+    /// Numbers of the journal's entries are missing.
+    JournalSeqnum,
+    /// The kernel has written over records that were not read.
+    KmsgOverwritten,
 }
 
 impl Abandoned {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Torn, Self::TooOld, Self::Excluded, Self::Truncated, Self::Damaged, Self::Deleted, Self::Vanished];
+    pub const ALL: [Self; 9] = [
+        Self::Torn,
+        Self::TooOld,
+        Self::Excluded,
+        Self::Truncated,
+        Self::Damaged,
+        Self::Deleted,
+        Self::Vanished,
+        Self::JournalSeqnum,
+        Self::KmsgOverwritten,
+    ];
+
+    /// Whether what was lost is counted in entries, by their numbers: nobody knows how many bytes they had.
+    #[must_use]
+    pub fn is_in_entries(self) -> bool {
+        matches!(self, Self::JournalSeqnum | Self::KmsgOverwritten)
+    }
 
     /// Its word.
     #[must_use]
@@ -50,6 +71,8 @@ impl Abandoned {
             Self::Vanished => "vanished",
             Self::OverBudget => "over-budget",
             Self::Redacted => "redacted",
+            Self::JournalSeqnum => "journal-seqnum",
+            Self::KmsgOverwritten => "kmsg-overwritten",
         }
     }
 
@@ -65,6 +88,10 @@ impl Abandoned {
             Self::OverBudget => "the pod wrote more than its budget",
             Self::Redacted => "a redaction rule drops such lines",
             Self::Vanished => "the file went while no agent looked; more may have been written than is counted here",
+            Self::JournalSeqnum => {
+                "the journal has no entries of these numbers; they were removed before they were read"
+            }
+            Self::KmsgOverwritten => "the kernel wrote over its oldest records before they were read",
         }
     }
 }
@@ -101,6 +128,32 @@ impl Gap {
     pub fn mark(&self) -> u64 {
         xxh3_64_with_seed(self.log.as_bytes(), MARKS).max(1)
     }
+
+    /// Its record: the message, and the fields that follow on `common`.
+    #[must_use]
+    pub fn render(&self, common: &[u8]) -> (String, Vec<u8>) {
+        let file = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let (size, what) =
+            if self.why.is_in_entries() { (self.to - self.from, "entries") } else { (self.bytes, "bytes") };
+        let (from, to) = (self.from, self.to);
+        let message = format!("sluice: a gap of {size} {what} in {file}, from {from} to {to}: {}", self.why.sentence());
+        let mut common = common.to_vec();
+        record::append("sluice_gap_reason", self.why.word(), &mut common);
+        record::append(&format!("sluice_gap_{what}"), &size.to_string(), &mut common);
+        record::append("sluice_gap_file", &file, &mut common);
+        record::append("sluice_gap_from", &from.to_string(), &mut common);
+        record::append("sluice_gap_to", &to.to_string(), &mut common);
+        let moment = |ns: i64| {
+            let mut text = Vec::new();
+            time::write(ns, &mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        };
+        if self.since != 0 {
+            record::append("sluice_gap_since", &moment(self.since), &mut common);
+        }
+        record::append("sluice_gap_until", &moment(self.until), &mut common);
+        (message, common)
+    }
 }
 
 /// Tells the marks of logs from other hashes of their names.
@@ -135,6 +188,8 @@ pub struct Sighting<'a> {
     pub size: u64,
     /// Nobody will write to it any more.
     pub complete: bool,
+    /// Of its first line; 0: it is of no use here.
+    pub fingerprint: u64,
 }
 
 /// A source of an earlier run that was not read to its end.

@@ -11,6 +11,8 @@ pub struct Counts {
     pub torn: u64,
     /// Their bytes.
     pub torn_bytes: u64,
+    /// Lines of an audit log that go as text: no events, or too large for a record.
+    pub no_events: u64,
     /// Lines older than `since` on a first start.
     pub too_old: u64,
     /// Lines longer than a record, sent in parts.
@@ -23,6 +25,10 @@ pub struct Counts {
     pub gaps: u64,
     /// Files that became shorter under us.
     pub truncated: u64,
+    /// Entries of a journal, or records of the kernel's, that were lost.
+    pub missing_entries: u64,
+    /// Times that the reader of the journal ended.
+    pub reader_ends: u64,
     /// Files and directories that could not be read.
     pub unreadable: u64,
 }

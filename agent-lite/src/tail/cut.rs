@@ -1,7 +1,7 @@
 //! Where a text too long for one record is cut.
 
 /// At most `limit` bytes of `content`, not ending inside a UTF-8 character. More than 0 if `limit` is.
-pub(super) fn whole_characters(content: &[u8], limit: usize) -> usize {
+pub(crate) fn whole_characters(content: &[u8], limit: usize) -> usize {
     let limit = limit.min(content.len());
     for back in 1..=limit.min(3) {
         let at = limit - back;

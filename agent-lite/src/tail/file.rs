@@ -59,6 +59,8 @@ pub(super) struct LogFile {
     pub(super) source: u64,
     /// Which runtime writes it, if one does.
     pub(super) runtime: Runtime,
+    /// Of its first line; 0 until that is whole.
+    pub(super) fingerprint: u64,
     /// The time of its first line, nanoseconds of the epoch; 0 where it has none.
     first_time: i64,
     /// Next byte to read.
@@ -150,6 +152,7 @@ impl LogFile {
             base: 0,
             source: 0,
             runtime: Runtime::Cri,
+            fingerprint: 0,
             first_time: 0,
             read: 0,
             began: 0,
@@ -191,6 +194,7 @@ impl LogFile {
             None if length == FINGERPRINT || (self.is_complete && length > 0) => &head[..length],
             None => return Ok(false),
         };
+        self.fingerprint = xxh3_64(first_line);
         self.base = match key {
             // A runtime's first line has a time with nanoseconds: no other file begins with it.
             Key::Container(..) => source_id(&key.text(), first_line, &[]),
@@ -199,6 +203,25 @@ impl LogFile {
         };
         (self.runtime, self.first_time) = runtime_of(first_line);
         self.source = after_truncations(self.base, known.truncations(self.base));
+        self.resume(key, start, known)?;
+        Ok(true)
+    }
+
+    /// It is the compressed copy of a host file that is known as `original`. Gives `false`, and leaves it what
+    /// it is, where it holds less than that did.
+    pub(super) fn take_over(&mut self, original: u64, key: &Key, known: &mut dyn Known) -> io::Result<bool> {
+        let is_copy = self.size >= known.covered(original, Stream::Whole);
+        if is_copy {
+            self.base = original;
+            self.source = original;
+            self.resume(key, StartFrom::Beginning, known)?;
+        }
+        Ok(is_copy)
+    }
+
+    /// Goes on where its source was left.
+    fn resume(&mut self, key: &Key, start: StartFrom, known: &mut dyn Known) -> io::Result<()> {
+        let Some(content) = &mut self.content else { return Ok(()) };
         let resumed = [Stream::Whole, Stream::Stdout, Stream::Stderr].map(|stream| known.covered(self.source, stream));
         self.progress = resumed.map(Progress::from);
         // A stream that never wrote has no position: then the other's first line is where to begin,
@@ -211,7 +234,7 @@ impl LogFile {
             known.abandon(self.source, self.read, self.read, Abandoned::TooOld);
         }
         self.ahead = known.accounted(self.source).saturating_sub(self.read);
-        Ok(true)
+        Ok(())
     }
 
     /// What a line of so many bytes stands for, with what was left out before it.

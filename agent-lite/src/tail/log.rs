@@ -26,6 +26,7 @@ use crate::record::Line;
 
 const STREAMS: [Stream; 3] = [Stream::Whole, Stream::Stdout, Stream::Stderr];
 
+mod audit;
 mod follow;
 mod gap;
 mod join;
@@ -39,6 +40,8 @@ pub(super) enum Format {
     Container,
     /// Each line is a message; its time is when it was read.
     Plain,
+    /// Each line is an event of the API server's, which has its own time; what is none is a message.
+    Audit,
 }
 
 #[derive(Debug)]
@@ -78,6 +81,8 @@ pub(super) struct Log {
     /// The time of the last line that was read, nanoseconds of the epoch.
     last_time: i64,
     times: time::Parser,
+    /// The node's log files that there are just now have it.
+    pub(super) is_listed: bool,
 }
 
 /// What a log is called outside of its room.
@@ -174,6 +179,7 @@ impl Log {
             read_in: 0,
             last_time: 0,
             times: time::Parser::default(),
+            is_listed: true,
         }
     }
 
@@ -354,7 +360,10 @@ impl Log {
         if let Some(long) = self.files[at].long.take() {
             return self.end_long(at, long, line, end, reading);
         }
-        let line = if self.format == Format::Plain { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
+        let line = if self.format == Format::Container { line } else { line.strip_suffix(b"\r").unwrap_or(line) };
+        if self.format == Format::Audit && self.take_event(at, line, start..end, reading) {
+            return;
+        }
         let mut scratch = std::mem::take(&mut reading.scratch);
         if let Some((torn, piece)) = self.parse(at, line, start..end, &mut scratch, reading) {
             self.take_piece(at, &piece, start + torn as u64..end, reading);
@@ -403,7 +412,7 @@ impl Log {
         scratch: &'a mut Vec<u8>,
         reading: &mut Reading<'r>,
     ) -> Option<(usize, Piece<'a>)> {
-        if self.format == Format::Plain {
+        if self.format != Format::Container {
             let WallTime { ns: time, text: time_text } = reading.wall;
             return Some((0, Piece { time_text, time, stream: Stream::Whole, partial: false, content: line }));
         }
@@ -498,7 +507,7 @@ impl Log {
 
     /// No file is left.
     pub(super) fn is_over(&self) -> bool {
-        self.files.is_empty() && matches!(self.key, Key::Container(..))
+        self.files.is_empty() && (matches!(self.key, Key::Container(..)) || !self.is_listed)
     }
 
     pub(super) fn sightings(&self) -> impl Iterator<Item = Sighting<'_>> {
@@ -511,6 +520,7 @@ impl Log {
                 // What a truncated file was called first has no bytes of its own.
                 size: if source == file.source { file.size } else { 0 },
                 complete: file.is_complete && file.is_read_out(),
+                fingerprint: file.fingerprint,
             })
         })
     }

@@ -16,7 +16,7 @@ use sluice_wire::{Category, Stream, time};
 
 use crate::block::{LaneId, Lanes, Portion};
 use crate::discover::layout::{Age, Pod};
-use crate::discover::{Container, FileName, Look};
+use crate::discover::{Choice, Container, FileName, Look, Treatment};
 use crate::enrich::{Lookup, Pods};
 use crate::redact::Redactor;
 
@@ -25,16 +25,18 @@ mod content;
 mod counts;
 mod cut;
 mod file;
+mod host;
 mod log;
 mod share;
 mod treat;
 
 pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, Sighting, Unfinished};
 pub use counts::Counts;
+pub(crate) use cut::whole_characters;
 use file::{Identity, Opened};
 use log::{Format, Log, Names, Output, Reading, WallTime};
-use share::Shares;
 pub use share::{Budget, Policy, Sharing};
+use share::{Share, Shares};
 pub use treat::{Tools, Workshop};
 
 /// Read from one log before the next has its turn, bytes.
@@ -110,8 +112,29 @@ pub trait Known {
     /// Gaps of an earlier run whose records are neither stored nor in the ring.
     fn untold_gaps(&self) -> Vec<Gap>;
 
+    /// Notes that a stream has nothing to be read again before `end`.
+    fn settle(&mut self, source: u64, stream: Stream, end: u64);
+
+    /// Begins to count what comes from a source whose entries are received, not found on the disk: what was
+    /// received and not accounted for is received again. Gives the bytes that are accounted for.
+    fn resume_entries(&mut self, source: u64) -> u64;
+
+    /// The same for every source of logs whose names begin with `prefix`, also of those of which nothing may
+    /// come again.
+    fn rewind_entries(&mut self, prefix: &str);
+
+    /// The sources of a log, and where they were.
+    fn sources_of(&self, log: &str) -> Vec<(u64, Arc<Path>)>;
+
     /// Sources that were not read to their end, or may not have been.
     fn unfinished(&self) -> Vec<Unfinished>;
+
+    /// Whether a source was not read to its end, or may get more; `None`: nothing is known of it.
+    fn is_unfinished(&self, source: u64) -> Option<bool>;
+
+    /// The source of `log` that began with a line of this fingerprint, was not read to its end and is none of
+    /// `others`: what a compressed copy is of. `None` where there is not exactly one.
+    fn begun_with(&self, log: &str, fingerprint: u64, others: &[u64]) -> Option<u64>;
 
     /// How often the file was truncated that `source` was its first id.
     fn truncations(&self, source: u64) -> u32;
@@ -156,6 +179,11 @@ pub struct Tailer {
     counts: Counts,
     /// Paths that could not be opened, said once.
     unreadable: HashSet<PathBuf>,
+    choice: Choice,
+    /// The agent's own containers that are left out.
+    left_out: HashSet<Container>,
+    /// When an earlier run is known to have looked last, nanoseconds of the epoch.
+    last_look: Option<i64>,
 }
 
 /// What a pass over all logs came to.
@@ -190,6 +218,9 @@ impl Tailer {
             order: Vec::new(),
             counts: Counts::default(),
             unreadable: HashSet::new(),
+            choice: Choice::none(),
+            left_out: HashSet::new(),
+            last_look: None,
         }
     }
 
@@ -245,6 +276,25 @@ impl Tailer {
         }
     }
 
+    /// Which containers are of which category, and which are the agent's own.
+    #[must_use]
+    pub fn choosing(self, choice: Choice) -> Self {
+        Self { choice, ..self }
+    }
+
+    /// When an earlier run is known to have looked last, nanoseconds of the epoch: a rotated file of the node
+    /// that was written since is read even where nothing is known of it.
+    #[must_use]
+    pub fn following(self, last_look: Option<i64>) -> Self {
+        Self { last_look, ..self }
+    }
+
+    /// Containers of the agent's own that are left out.
+    #[must_use]
+    pub fn left_out(&self) -> usize {
+        self.left_out.len()
+    }
+
     /// Takes up what a look found: opens new files, follows renames, notes what is gone.
     pub fn reconcile(&mut self, look: &Look, lanes: &mut Lanes, known: &mut dyn Known) {
         self.looks += 1;
@@ -253,6 +303,10 @@ impl Tailer {
         }
         let mut met = HashSet::new();
         for listing in &look.containers {
+            if self.choice.treatment(&listing.container) == Treatment::LeaveOut {
+                self.left_out.insert(listing.container.clone());
+                continue;
+            }
             let mut attempts: Vec<u32> = listing.files.iter().map(|found| found.name.attempt).collect();
             attempts.dedup();
             for attempt in &attempts {
@@ -279,33 +333,6 @@ impl Tailer {
             if looked_at && !hidden && !met.contains(&at) {
                 log.keep_only(&[], self.looks);
             }
-        }
-    }
-
-    /// Looks at a host log's path: opens it where it is new or was replaced.
-    pub fn look_at_host_file(&mut self, path: &Path, unit: &Arc<str>, lanes: &mut Lanes, known: &mut dyn Known) {
-        self.looks += 1;
-        let key = Key::Host(path.to_owned());
-        let at = match self.by_key.get(&key) {
-            Some(at) => *at,
-            None => {
-                let lane = lanes.lane(Category::Host, unit);
-                let books = format!("{}/{unit}", Category::Host.word()).into();
-                let common = self.host_common(unit);
-                let name = path.to_string_lossy().into();
-                let share = self.shares.of_log(unit, None, self.first_look, Instant::now());
-                let treatment = self.workshop.treatment(unit, false);
-                self.add(Log::new(key, Names { log: name, books }, lane, Format::Plain, common, treatment, share))
-            }
-        };
-        match path.try_exists() {
-            Ok(true) => {}
-            Ok(false) => return self.logs[at].keep_only(&[], self.looks),
-            // Opening it says why.
-            Err(_) => {}
-        }
-        if let Some(present) = self.take_up(at, path, &Age::Live, known) {
-            self.logs[at].supersede(present, self.looks);
         }
     }
 
@@ -512,12 +539,16 @@ impl Tailer {
         if let Some(at) = self.by_key.get(&key) {
             return *at;
         }
-        let lane: LaneId = lanes.lane(Category::Application, &container.pod.namespace);
-        let common = self.container_common(container, attempt);
+        let category = self.choice.category(container, None);
+        let lane: LaneId = lanes.lane(category, &container.pod.namespace);
+        let common = self.container_common(container, attempt, category);
         let name = directory.join(format!("{attempt}.log")).to_string_lossy().into();
-        let books = format!("{}/{}", Category::Application.word(), container.pod.namespace).into();
+        let books = format!("{}/{}", category.word(), container.pod.namespace).into();
         let Pod { namespace, uid, .. } = &container.pod;
-        let share = self.shares.of_log(namespace, Some(uid), self.first_look, Instant::now());
+        let share = match self.choice.treatment(container) {
+            Treatment::Slowly => Share::slow(Instant::now()),
+            _ => self.shares.of_log(namespace, Some(uid), self.first_look, Instant::now()),
+        };
         let treatment = self.workshop.treatment(namespace, true);
         let names = Names { log: name, books };
         let mut log = Log::new(key, names, lane, Format::Container, common, treatment, share);
@@ -559,8 +590,9 @@ impl Tailer {
         }
     }
 
-    fn container_common(&self, container: &Container, attempt: u32) -> [Vec<u8>; 3] {
+    fn container_common(&self, container: &Container, attempt: u32, category: Category) -> [Vec<u8>; 3] {
         let attempt = attempt.to_string();
+        let log_type = (category != Category::Application).then_some(("log_type", category.word()));
         let fields = [
             ("cluster", &*self.labels.cluster),
             ("environment", &self.labels.environment),
@@ -571,20 +603,10 @@ impl Tailer {
             ("k8s_container_restart_count", &attempt),
             ("k8s_node_name", &self.labels.node),
         ];
-        let render = |stream| crate::record::common(fields.into_iter().chain([("stream", stream)]));
-        let of_no_stream = crate::record::common(fields);
+        let fields = fields.into_iter().chain(log_type);
+        let render = |stream| crate::record::common(fields.clone().chain([("stream", stream)]));
+        let of_no_stream = crate::record::common(fields.clone());
         [of_no_stream, render("stdout"), render("stderr")]
-    }
-
-    fn host_common(&self, unit: &str) -> [Vec<u8>; 3] {
-        let common = crate::record::common([
-            ("cluster", &*self.labels.cluster),
-            ("environment", &self.labels.environment),
-            ("k8s_node_name", &self.labels.node),
-            ("log_type", "host"),
-            ("unit", unit),
-        ]);
-        [common, Vec::new(), Vec::new()]
     }
 }
 

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use globset::GlobSet;
 
+/// Bytes a second of the agent's own logs, where they are read.
+const OWN_RATE: u64 = 64 * 1024;
+
 /// How turns and bytes are shared out.
 #[derive(Debug, Clone, Default)]
 pub struct Sharing {
@@ -122,6 +125,13 @@ pub(super) struct Share {
 }
 
 impl Share {
+    /// The agent's own logs: as much as is worth reading, and no more than would feed itself.
+    pub(super) fn slow(now: Instant) -> Self {
+        let bucket = Bucket::new(OWN_RATE, OWN_RATE, now);
+        let pod = PodBudget { bucket, policy: Policy::Delay, over: 0 };
+        Self { weight: 1, pod: Some(Rc::new(RefCell::new(pod))), backlog: None }
+    }
+
     /// Bytes of a turn.
     pub(super) fn turn(&self, quantum: usize) -> usize {
         quantum * self.weight

@@ -13,6 +13,7 @@ use crate::books::Book;
 use crate::checkpoint::Positions;
 use crate::discover::Discovery;
 
+mod categories;
 mod deleted;
 mod fairness;
 mod gzip;
@@ -157,7 +158,7 @@ impl Node {
     /// Every log's account balances, at any moment.
     fn check_books(&mut self) -> Vec<Book> {
         self.positions.sight(self.tailer.sightings());
-        let pages = crate::books::close(&self.positions, &self.tailer, self.lanes.held_of_sources());
+        let pages = crate::books::close(&self.positions, self.tailer.on_their_way(), self.lanes.held_of_sources());
         for page in &pages {
             assert_eq!(page.imbalance, 0, "{page:?}");
         }
@@ -441,7 +442,7 @@ impl Node {
 
     fn look_at_host(&mut self) {
         let (path, unit) = (self.host_path(), Arc::from("messages"));
-        self.tailer.look_at_host_file(&path, &unit, &mut self.lanes, &mut self.positions);
+        self.tailer.look_at_host_file(&path, &unit, Category::Host, &mut self.lanes, &mut self.positions);
     }
 
     fn run_host(&mut self) -> Vec<String> {

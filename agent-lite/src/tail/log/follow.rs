@@ -52,6 +52,16 @@ impl Log {
         Ok(Opened::New(identity))
     }
 
+    /// Adds a file that was rotated while no agent looked.
+    pub(in crate::tail) fn add_rotated(&mut self, file: LogFile) {
+        let is_here =
+            |other: &LogFile| other.identity == file.identity || (file.source != 0 && other.source == file.source);
+        if !self.files.iter().any(is_here) {
+            self.files.push_back(file);
+            self.put_in_order();
+        }
+    }
+
     /// Where the file is of which `copy` is the compressed copy: renamed and compressed between two looks.
     fn renamed_and_compressed(&mut self, copy: &LogFile, known: &mut dyn Known) -> Option<usize> {
         self.files.iter_mut().position(|file| {
@@ -139,7 +149,7 @@ impl Log {
         }
         let (late, patience) = match self.format {
             Format::Container => (LATE_BYTES, LAST_WORDS),
-            Format::Plain => (LATE_HOST_BYTES, LATE_HOST_BYTES),
+            Format::Plain | Format::Audit => (LATE_HOST_BYTES, LATE_HOST_BYTES),
         };
         let over = self.ended || self.files.iter().all(|file| file.gone.is_some());
         let idle = self.idle_since.is_some_and(|since| output.now.saturating_duration_since(since) > patience);

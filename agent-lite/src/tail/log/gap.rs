@@ -1,13 +1,13 @@
 //! Bytes that are lost are booked, and a record in the stream says so.
 
-use sluice_wire::{Stream, time};
+use sluice_wire::Stream;
 
 use super::super::books::{Abandoned, Gap, Unfinished};
 use super::super::content::Content;
 use super::super::file::LeftOut;
 use super::{Known, Log, Output, Reading, STREAMS};
 use crate::block::{Portion, Progress};
-use crate::record::{self, Line};
+use crate::record::Line;
 
 impl Log {
     /// Gives up what is not read of a file.
@@ -75,32 +75,7 @@ impl Log {
     /// stored, so is the record.
     pub(in crate::tail) fn tell(&mut self, gap: &Gap, output: &mut Output<'_>) {
         output.counts.gaps += 1;
-        let file = gap.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let message = format!(
-            "sluice: a gap of {} bytes in {file}, from {} to {}: {}",
-            gap.bytes,
-            gap.from,
-            gap.to,
-            gap.why.sentence()
-        );
-        let number = |number: u64| number.to_string();
-        let moment = |ns: i64| {
-            let mut text = Vec::new();
-            time::write(ns, &mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        };
-        let mut common = self.common[Stream::Whole as usize].clone();
-        common.extend(record::common([
-            ("sluice_gap_reason", gap.why.word()),
-            ("sluice_gap_bytes", &number(gap.bytes)),
-            ("sluice_gap_file", &file),
-            ("sluice_gap_from", &number(gap.from)),
-            ("sluice_gap_to", &number(gap.to)),
-        ]));
-        if gap.since != 0 {
-            common.extend(record::common([("sluice_gap_since", &*moment(gap.since))]));
-        }
-        common.extend(record::common([("sluice_gap_until", &*moment(gap.until))]));
+        let (message, common) = gap.render(&self.common[Stream::Whole as usize]);
         let line = Line {
             time_text: &[],
             time: gap.until,

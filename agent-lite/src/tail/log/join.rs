@@ -252,7 +252,7 @@ impl Log {
         start: u64,
         reading: &mut Reading<'_>,
     ) -> (LongLine, &'a [u8]) {
-        if self.format == Format::Plain {
+        if self.format != Format::Container {
             let (time, partial) = (reading.wall.ns, false);
             let piece = Piece { time_text: reading.wall.text, time, stream: Stream::Whole, partial, content: filled };
             self.begin_line(&piece, &mut reading.output);

@@ -1,0 +1,230 @@
+//! One lane's entries: records out of them, and how far each of their sources is covered.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sluice_wire::{Category, Stream};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Output;
+use crate::block::{LaneId, Lanes, MAX_CONTENT, Portion, Progress};
+use crate::record::{self, Line};
+use crate::tail::{Abandoned, Gap, Known, Labels, Sighting, whole_characters};
+
+#[derive(Debug)]
+pub(super) struct Feed {
+    /// What it is called in the books.
+    pub(super) log: Arc<str>,
+    books: Arc<str>,
+    pub(super) lane: LaneId,
+    /// What records begin with after their message; the unit comes before it.
+    common: Vec<u8>,
+    /// The same with what is said of one entry, kept for its memory.
+    rendered: Vec<u8>,
+    sources: Vec<Source>,
+    last_time: i64,
+}
+
+/// Numbered entries that are in one order: of one journal in one lane, or of one boot.
+#[derive(Debug)]
+struct Source {
+    id: u64,
+    path: Arc<Path>,
+    progress: Progress,
+    /// Bytes of entries that were received, and those that an earlier run has accounted for.
+    size: u64,
+    /// The first number that this run took of it.
+    began: u64,
+}
+
+/// An entry on its way into its record.
+pub(super) struct Entry<'a> {
+    pub(super) number: u64,
+    /// As it was received.
+    pub(super) bytes: u64,
+    /// Nanoseconds of the epoch.
+    pub(super) time: i64,
+    pub(super) unit: &'a str,
+    pub(super) content: &'a [u8],
+    /// Further fields, rendered.
+    pub(super) fields: &'a [u8],
+}
+
+/// The short id of a source: 64 bits of what it is.
+pub(super) fn source_id(parts: &[&[u8]]) -> u64 {
+    let mut hash = Xxh3::new();
+    for part in parts {
+        hash.update(&(part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.digest().max(1)
+}
+
+impl Feed {
+    pub(super) fn new(kind: &str, category: Category, scope: &Arc<str>, labels: &Labels, lanes: &mut Lanes) -> Self {
+        let common = record::common([
+            ("cluster", &*labels.cluster),
+            ("environment", &labels.environment),
+            ("k8s_node_name", &labels.node),
+            ("log_type", category.word()),
+        ]);
+        Self {
+            log: format!("{kind}:{category}/{scope}").into(),
+            books: format!("{category}/{scope}").into(),
+            lane: lanes.lane(category, scope),
+            common,
+            rendered: Vec::new(),
+            sources: Vec::new(),
+            last_time: 0,
+        }
+    }
+
+    /// One of its sources, taken up where it was left.
+    pub(super) fn source(&mut self, id: u64, path: impl FnOnce() -> PathBuf, known: &mut dyn Known) -> usize {
+        if let Some(at) = self.sources.iter().position(|source| source.id == id) {
+            return at;
+        }
+        let size = known.resume_entries(id);
+        let progress = Progress::from(known.covered(id, Stream::Whole));
+        self.sources.push(Source { id, path: path().into(), progress, size, began: 0 });
+        self.sources.len() - 1
+    }
+
+    /// Up to where a source's entries are in blocks, or stored.
+    pub(super) fn covered(&self, at: usize) -> u64 {
+        self.sources[at].progress.covered
+    }
+
+    /// Puts an entry's record into the lane. One that is too long for a record becomes several.
+    pub(super) fn push(&mut self, at: usize, entry: &Entry<'_>, output: &mut Output<'_>) {
+        let mut common = std::mem::take(&mut self.rendered);
+        common.clear();
+        record::append("unit", entry.unit, &mut common);
+        common.extend_from_slice(&self.common);
+        common.extend_from_slice(entry.fields);
+        let Entry { number, bytes, time, mut content, .. } = *entry;
+        let line = |content, part| Line { time_text: &[], time, content, common: &common, part, parsed: None };
+        if content.len() <= MAX_CONTENT {
+            output.lanes.push(self.lane, &line(content, None), output.now);
+        } else {
+            output.counts.long += 1;
+            let mut parts = 0;
+            while !content.is_empty() {
+                let (head, rest) = content.split_at(whole_characters(content, MAX_CONTENT));
+                parts += output.lanes.push(self.lane, &line(head, Some(parts + 1)), output.now);
+                content = rest;
+            }
+        }
+        self.rendered = common;
+        let source = &mut self.sources[at];
+        if source.began == 0 {
+            source.began = number.max(source.progress.covered);
+        }
+        source.size += bytes;
+        output.lanes.cover(self.lane, source.id, Stream::Whole, &mut source.progress, number + 1, Portion::of(bytes));
+        output.lanes.cut_if_full(self.lane);
+        output.counts.lines += 1;
+        self.last_time = time;
+    }
+
+    /// Entries of these numbers do not exist any more: books that, and puts a record that says so into the
+    /// lane.
+    pub(super) fn miss(
+        &mut self,
+        at: usize,
+        numbers: Range<u64>,
+        unit: &str,
+        why: Abandoned,
+        until: i64,
+        output: &mut Output<'_>,
+    ) {
+        let source = &self.sources[at];
+        let gap = Gap {
+            log: self.log.clone(),
+            path: source.path.clone(),
+            source: source.id,
+            from: numbers.start,
+            to: numbers.end,
+            bytes: 0,
+            why,
+            since: self.last_time,
+            until,
+            number: 0,
+        };
+        if let Some(gap) = output.known.open_gap(gap) {
+            tracing::error!(
+                source = %gap.path.display(), from = gap.from, to = gap.to, reason = why.word(),
+                "entries of a log are lost"
+            );
+            output.counts.gaps += 1;
+            output.counts.missing_entries += gap.to - gap.from;
+            self.tell(&gap, unit, output);
+        }
+    }
+
+    /// Puts the record of a gap into the lane. What follows in the source comes after it.
+    pub(super) fn tell(&mut self, gap: &Gap, unit: &str, output: &mut Output<'_>) {
+        let at = self.source(gap.source, || gap.path.to_path_buf(), output.known);
+        let mut common = record::common([("unit", unit)]);
+        common.extend_from_slice(&self.common);
+        let (message, common) = gap.render(&common);
+        let line = Line {
+            time_text: &[],
+            time: gap.until,
+            content: message.as_bytes(),
+            common: &common,
+            part: None,
+            parsed: None,
+        };
+        output.lanes.push(self.lane, &line, output.now);
+        let source = &mut self.sources[at];
+        if source.began == 0 {
+            source.began = gap.from;
+        }
+        if source.progress.covered < gap.to {
+            output.lanes.cover(self.lane, source.id, Stream::Whole, &mut source.progress, gap.to, Portion::default());
+        }
+        let mut told = Progress::from(gap.number - 1);
+        output.lanes.cover(self.lane, gap.mark(), Stream::Whole, &mut told, gap.number, Portion::default());
+        output.lanes.cut_if_full(self.lane);
+    }
+
+    /// The lowest number of a source that may not be stored yet; `None`: all that was taken is.
+    pub(super) fn lowest_open(&self, id: u64, known: &dyn Known) -> Option<u64> {
+        let source = self.sources.iter().find(|source| source.id == id)?;
+        let stored = known.acknowledged(id, Stream::Whole);
+        (stored < source.progress.covered).then(|| stored.max(source.began))
+    }
+
+    pub(super) fn sightings(&self) -> impl Iterator<Item = Sighting<'_>> {
+        self.sources.iter().map(|source| Sighting {
+            source: source.id,
+            log: &self.log,
+            books: &self.books,
+            path: &source.path,
+            size: source.size,
+            complete: true,
+            fingerprint: 0,
+        })
+    }
+}
+
+/// A position that stands for a decision: it is kept, and counts in nobody's books.
+#[derive(Debug)]
+pub(super) struct Mark {
+    source: u64,
+    no_log: Arc<str>,
+    path: Arc<Path>,
+}
+
+impl Mark {
+    pub(super) fn new(source: u64, path: &str) -> Self {
+        Self { source, no_log: "".into(), path: Path::new(path).into() }
+    }
+
+    pub(super) fn sighting(&self) -> Sighting<'_> {
+        let Self { source, no_log, path } = self;
+        Sighting { source: *source, log: no_log, books: no_log, path, size: 0, complete: true, fingerprint: 0 }
+    }
+}

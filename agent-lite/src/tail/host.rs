@@ -1,0 +1,118 @@
+//! Log files of the node: where they are, and the files that they were before their rotations.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sluice_wire::Category;
+
+use super::content::Content;
+use super::file::LogFile;
+use super::log::{Format, Log, Names};
+use super::{Key, Known, StartFrom, Tailer};
+use crate::block::Lanes;
+use crate::discover::layout::Age;
+use crate::discover::{HostFiles, rotated};
+
+impl Tailer {
+    /// Looks at the node's log files: opens what is new or was replaced, notes what is gone.
+    pub fn look_at_host(&mut self, files: &[HostFiles], lanes: &mut Lanes, known: &mut dyn Known) {
+        self.logs.iter_mut().filter(|log| matches!(log.key, Key::Host(_))).for_each(|log| log.is_listed = false);
+        for files in files {
+            for path in files.files() {
+                self.look_at_host_file(&path, &files.unit_of(&path), files.category, lanes, known);
+            }
+        }
+        let looks = self.looks;
+        self.logs.iter_mut().filter(|log| !log.is_listed).for_each(|log| log.keep_only(&[], looks));
+    }
+
+    pub(super) fn look_at_host_file(
+        &mut self,
+        path: &Path,
+        unit: &Arc<str>,
+        category: Category,
+        lanes: &mut Lanes,
+        known: &mut dyn Known,
+    ) {
+        self.looks += 1;
+        let key = Key::Host(path.to_owned());
+        let at = match self.by_key.get(&key) {
+            Some(at) => *at,
+            None => {
+                let lane = lanes.lane(category, unit);
+                let books = format!("{}/{unit}", category.word()).into();
+                let common = [self.host_common(unit, category), Vec::new(), Vec::new()];
+                let format = if category == Category::Audit { Format::Audit } else { Format::Plain };
+                let log = path.to_string_lossy().into();
+                let treatment = self.workshop.treatment(unit, false);
+                let share = self.shares.of_log(unit, None, self.first_look, Instant::now());
+                let at = self.add(Log::new(key, Names { log, books }, lane, format, common, treatment, share));
+                // Later on renamed files are followed by what is open.
+                if self.passes == 0 {
+                    self.take_up_rotated(at, path, known);
+                }
+                at
+            }
+        };
+        self.logs[at].is_listed = true;
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return self.logs[at].keep_only(&[], self.looks),
+            // Opening it says why.
+            Err(_) => {}
+        }
+        if let Some(present) = self.take_up(at, path, &Age::Live, known) {
+            self.logs[at].supersede(present, self.looks);
+        }
+    }
+
+    /// Takes up what `live` was before rotations that no agent saw: files that an earlier run has not read to
+    /// their end, and those that were written since it looked last.
+    fn take_up_rotated(&mut self, at: usize, live: &Path, known: &mut dyn Known) {
+        let open = |path: &Path, order: usize, key: &Key, known: &mut dyn Known| {
+            let Some(mut file) = LogFile::open(path, &Age::Rotated(format!("{order:08}").into()))? else {
+                return Ok(None);
+            };
+            file.identify(key, StartFrom::Beginning, known)?;
+            Ok::<_, io::Error>(Some(file))
+        };
+        let key = self.logs[at].key.clone();
+        let mut files = Vec::new();
+        for (order, (path, changed)) in rotated(live).into_iter().enumerate() {
+            match open(&path, order, &key, known) {
+                Ok(file) => files.extend(file.map(|file| (file, changed))),
+                Err(error) => self.say_unreadable(&path, &error),
+            }
+        }
+        // What cannot be opened is said when its turn comes.
+        let live = open(live, 0, &key, known).ok().flatten().map(|file| file.source);
+        let is_copy = |file: &LogFile| file.content.as_ref().is_some_and(Content::is_compressed);
+        let plain: Vec<u64> =
+            files.iter().filter(|(file, _)| !is_copy(file)).map(|(file, _)| file.source).chain(live).collect();
+        for (mut file, changed) in files {
+            // What is there as it was has no copy; two files may well begin with the same line.
+            if is_copy(&file)
+                && let Some(original) = known.begun_with(&key.text(), file.fingerprint, &plain)
+                && let Err(error) = file.take_over(original, &key, known)
+            {
+                self.say_unreadable(&file.path, &error);
+            }
+            let written_since = self.last_look.is_some_and(|last| changed > last);
+            if file.source != 0 && known.is_unfinished(file.source).unwrap_or(written_since) {
+                self.logs[at].add_rotated(file);
+            }
+        }
+    }
+
+    fn host_common(&self, unit: &str, category: Category) -> Vec<u8> {
+        crate::record::common([
+            ("unit", unit),
+            ("cluster", &self.labels.cluster),
+            ("environment", &self.labels.environment),
+            ("k8s_node_name", &self.labels.node),
+            ("log_type", category.word()),
+        ])
+    }
+}

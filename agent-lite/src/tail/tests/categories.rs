@@ -1,0 +1,163 @@
+//! Categories of pods, the agent's own logs, and host files over rotations that no agent saw.
+
+use super::*;
+use crate::discover::{Choice, HostFiles, HostPath, OwnLogs, PodRule};
+
+fn choice(own: Option<&str>, own_logs: OwnLogs) -> Choice {
+    let glob = |text: &str| globset::Glob::new(text).unwrap().compile_matcher();
+    let rule = PodRule { namespace: glob("ns"), pod: glob("p*"), container: glob("*"), labels: [].into() };
+    let own_pod = own.map(|pod| ("ns".into(), pod.into()));
+    Choice { dataplane: vec![rule], own_logs, own_pod }
+}
+
+impl Node {
+    fn choosing(self, choice: Choice) -> Self {
+        Self { tailer: self.tailer.choosing(choice), ..self }
+    }
+
+    /// An agent after this one, which was alive until then.
+    fn after(self, last_look: i64) -> Self {
+        let node = self.restart();
+        Self { tailer: node.tailer.following(Some(last_look)), ..node }
+    }
+
+    fn begin(&self, name: &str, lines: std::ops::Range<u32>) {
+        let text: String = lines.map(|line| format!("{name} {line}\n")).collect();
+        fs::write(self.dir.path().join(name), text).unwrap();
+    }
+
+    fn look_at_files(&mut self, pattern: &str) {
+        let path = HostPath::parse(&format!("{}/{pattern}", self.dir.path().display())).unwrap();
+        let files = HostFiles { path, unit: None, category: Category::Host, format: "plain" };
+        self.tailer.look_at_host(&[files], &mut self.lanes, &mut self.positions);
+        self.read();
+        self.check_books();
+    }
+
+    /// As logrotate does it: the copy keeps the time of what it is of.
+    fn gzip_host(&self, name: &str, to: &str) {
+        let (from, to) = (self.dir.path().join(name), self.dir.path().join(to));
+        let mut encoder = GzEncoder::new(fs::File::create(&to).unwrap(), Compression::fast());
+        encoder.write_all(&fs::read(&from).unwrap()).unwrap();
+        encoder.finish().unwrap().set_modified(fs::metadata(&from).unwrap().modified().unwrap()).unwrap();
+        fs::remove_file(from).unwrap();
+    }
+}
+
+#[test]
+fn what_carries_the_cluster_has_lanes_and_books_of_its_own() {
+    let mut node = Node::new(StartFrom::Beginning, true).choosing(choice(None, OwnLogs::Drop));
+    node.append("0.log", out("a"));
+    node.look();
+    node.read();
+    assert_eq!(&*node.check_books()[0].books, "dataplane/ns");
+    node.lanes.cut_all();
+    let lane = node.lanes.lane(Category::Dataplane, &"ns".into());
+    let block = node.lanes.remove(lane, 0).unwrap();
+    let mut checker = Checker::default();
+    let raw = checker.check(&block.header, &block.payload, Depth::Json).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(raw).unwrap();
+    assert_eq!((&record["log_type"], &record["k8s_pod_name"]), (&"dataplane".into(), &"pod".into()));
+}
+
+#[test]
+fn the_agents_own_logs_are_left_out() {
+    let mut node = Node::new(StartFrom::Beginning, true).choosing(choice(Some("pod"), OwnLogs::Drop));
+    node.append("0.log", out("a"));
+    assert_eq!((node.run(), node.tailer.left_out(), node.tailer.totals().0), (vec![], 1, 0));
+    let mut node = node.restart().choosing(choice(Some("other"), OwnLogs::Drop));
+    assert_eq!(node.run(), ["stdout:a"]);
+}
+
+#[test]
+fn the_agents_own_logs_are_read_slowly_where_it_is_told_so() {
+    let mut node = Node::new(StartFrom::Beginning, true).choosing(choice(Some("pod"), OwnLogs::RateLimit));
+    node.append("0.log", out(&"x".repeat(100_000)));
+    assert_eq!(node.run().len(), 1);
+    node.append("0.log", out("later"));
+    assert_eq!(node.run(), [""; 0]);
+    // 100 kB at 64 KiB/s.
+    node.wait(2);
+    assert_eq!(node.run(), ["stdout:later"]);
+}
+
+#[test]
+fn a_file_that_was_rotated_while_no_agent_ran_is_read_to_its_end() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.begin("syslog", 0..2);
+    node.begin("syslog.1", 0..3);
+    node.look_at_files("syslog");
+    // What was rotated before the first start is not wanted.
+    assert_eq!(node.deliver(), ["host:syslog 0", "host:syslog 1"]);
+    let path = |name: &str| node.dir.path().join(name);
+    OpenOptions::new().append(true).open(path("syslog")).unwrap().write_all(b"late\n").unwrap();
+    fs::rename(path("syslog.1"), path("syslog.2")).unwrap();
+    fs::rename(path("syslog"), path("syslog.1")).unwrap();
+    node.begin("syslog", 5..6);
+    let mut node = node.after(i64::MAX);
+    node.look_at_files("syslog");
+    assert_eq!(node.deliver(), ["host:late", "host:syslog 5"]);
+}
+
+#[test]
+fn a_file_that_came_and_went_between_two_runs_is_read_if_it_was_written_since() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.begin("syslog", 0..1);
+    node.look_at_files("syslog");
+    node.deliver();
+    node.begin("syslog.1", 7..8);
+    let mut node = node.after(0);
+    node.look_at_files("syslog");
+    assert_eq!(node.deliver(), ["host:syslog.1 7"]);
+}
+
+#[test]
+fn a_compressed_copy_goes_on_where_its_file_was_left() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.begin("syslog", 0..2);
+    node.look_at_files("syslog");
+    node.deliver();
+    let path = node.dir.path().join("syslog");
+    OpenOptions::new().append(true).open(&path).unwrap().write_all(b"late\n").unwrap();
+    node.gzip_host("syslog", "syslog.1.gz");
+    // It begins as the one before it did.
+    node.begin("syslog", 0..1);
+    let mut node = node.after(i64::MAX);
+    node.look_at_files("syslog");
+    assert_eq!(node.deliver(), ["host:late", "host:syslog 0"]);
+    assert!(node.is_settled());
+}
+
+#[test]
+fn a_compressed_file_is_no_copy_of_one_that_is_still_there() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.begin("syslog", 0..3);
+    node.look_at_files("syslog");
+    node.deliver();
+    // An older and longer file with the same first line.
+    let text: String = (0..6).map(|line| format!("syslog {line}\n")).collect();
+    fs::write(node.dir.path().join("old"), text).unwrap();
+    node.gzip_host("old", "syslog.1.gz");
+    let mut node = node.after(i64::MAX);
+    OpenOptions::new().append(true).open(node.dir.path().join("syslog")).unwrap().write_all(b"new\n").unwrap();
+    node.look_at_files("syslog");
+    assert_eq!(node.deliver(), ["host:new"]);
+}
+
+#[test]
+fn a_file_that_a_pattern_matches_no_more_is_forgotten_once_it_is_read() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.begin("a.log", 0..1);
+    node.begin("b.log", 0..1);
+    node.look_at_files("*.log");
+    assert_eq!(node.deliver().len(), 2);
+    fs::remove_file(node.dir.path().join("a.log")).unwrap();
+    node.look_at_files("*.log");
+    node.wait(400);
+    node.look_at_files("*.log");
+    node.wait(400);
+    assert_eq!(node.tailer.totals().0, 1);
+    node.begin("a.log", 5..6);
+    node.look_at_files("*.log");
+    assert_eq!(node.deliver(), ["host:a.log 5"]);
+}
