@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
+use jiff::tz::TimeZone;
 use sluice_durable_log::OpenError;
 use sluice_wire::{BlockId, Lane};
 use tokio::net::TcpListener;
@@ -157,7 +158,7 @@ impl Agent {
         };
         let mut positions = loaded.positions;
         let entries = entries(&config, &labels, start, &mut positions);
-        let workshop = Workshop::new(config.redactor()?, config.messages.clone());
+        let workshop = Workshop::new(config.redactor()?, config.messages.clone(), node_zone());
         let tailer = Tailer::new(labels, start, config.deleted, config.sharing.clone(), loaded.first_run)
             .choosing(config.sources.pods.clone())
             .following(loaded.written_ns)
@@ -566,6 +567,12 @@ fn open_ring(directory: &std::path::Path, bytes: u64) -> anyhow::Result<(Option<
             Ok((None, Vec::new()))
         }
     }
+}
+
+/// The node's zone, as its `/etc/localtime` says; UTC where there is none.
+fn node_zone() -> TimeZone {
+    let read = std::fs::read("/etc/localtime").ok();
+    read.and_then(|bytes| TimeZone::tzif("localtime", &bytes).ok()).unwrap_or(TimeZone::UTC)
 }
 
 fn wall_ns() -> i64 {

@@ -21,7 +21,7 @@ impl Tailer {
         self.logs.iter_mut().filter(|log| matches!(log.key, Key::Host(_))).for_each(|log| log.is_listed = false);
         for files in files {
             for path in files.files() {
-                self.look_at_host_file(&path, &files.unit_of(&path), files.category, lanes, known);
+                self.look_at_host_file(&path, &files.unit_of(&path), (files.category, files.format), lanes, known);
             }
         }
         let looks = self.looks;
@@ -32,7 +32,7 @@ impl Tailer {
         &mut self,
         path: &Path,
         unit: &Arc<str>,
-        category: Category,
+        (category, format): (Category, &str),
         lanes: &mut Lanes,
         known: &mut dyn Known,
     ) {
@@ -44,11 +44,11 @@ impl Tailer {
                 let lane = lanes.lane(category, unit);
                 let books = format!("{}/{unit}", category.word()).into();
                 let common = [self.host_common(unit, category), Vec::new(), Vec::new()];
-                let format = if category == Category::Audit { Format::Audit } else { Format::Plain };
+                let lines = if category == Category::Audit { Format::Audit } else { Format::Plain };
                 let log = path.to_string_lossy().into();
-                let treatment = self.workshop.treatment(unit, false);
+                let treatment = self.workshop.treatment_of_host(unit, format);
                 let share = self.shares.of_log(unit, None, self.first_look, Instant::now());
-                let at = self.add(Log::new(key, Names { log, books }, lane, format, common, treatment, share));
+                let at = self.add(Log::new(key, Names { log, books }, lane, lines, common, treatment, share));
                 // Later on renamed files are followed by what is open.
                 if self.passes == 0 {
                     self.take_up_rotated(at, path, known);

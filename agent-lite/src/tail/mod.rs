@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use sluice_wire::{Category, Stream, time};
 
-use crate::block::{LaneId, Lanes, Portion};
+use crate::block::{LaneId, Lanes};
 use crate::discover::layout::{Age, Pod};
 use crate::discover::{Choice, Container, FileName, Look, Treatment};
-use crate::enrich::{Lookup, Pods};
+use crate::enrich::Pods;
 use crate::redact::Redactor;
 
 mod books;
@@ -26,7 +26,9 @@ mod counts;
 mod cut;
 mod file;
 mod host;
+mod known;
 mod log;
+mod pods;
 mod share;
 mod treat;
 
@@ -34,6 +36,7 @@ pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, Sighting, Unfinished};
 pub use counts::Counts;
 pub(crate) use cut::whole_characters;
 use file::{Identity, Opened};
+pub use known::Known;
 use log::{Format, Log, Names, Output, Reading, WallTime};
 pub use share::{Budget, Policy, Sharing};
 use share::{Share, Shares};
@@ -79,68 +82,6 @@ pub struct Deleted {
     pub files: usize,
     /// Their bytes.
     pub bytes: u64,
-}
-
-/// What is known of a source, also from earlier runs; by its short id.
-pub trait Known {
-    /// Bytes of `stream` that need not be read again: stored, or in the ring.
-    fn covered(&self, source: u64, stream: Stream) -> u64;
-
-    /// Bytes of `stream` that are stored.
-    fn acknowledged(&self, source: u64, stream: Stream) -> u64;
-
-    /// Bytes of all streams that are stored, in the ring, or given up.
-    fn accounted(&self, source: u64) -> u64;
-
-    /// Books `bytes` that end at `end` as given up. Gives `false`, and books nothing, where this was done
-    /// before: what lies before `end` is read again after a restart.
-    fn abandon(&mut self, source: u64, end: u64, bytes: u64, why: Abandoned) -> bool;
-
-    /// Books a gap, and keeps it until its record is stored. Gives it as it is to be told, with its number;
-    /// `None` where it was booked before, or so many are kept that it is booked only.
-    fn open_gap(&mut self, gap: Gap) -> Option<Gap>;
-
-    /// Notes that all of `stream` up to `end` is decided: stored, or left out, by reason.
-    fn leave_out(&mut self, source: u64, stream: Stream, end: u64, left_out: [u64; Portion::REASONS]);
-
-    /// Makes a gap of what was dropped of `source` since the last time.
-    fn gap_of_dropped(&mut self, source: u64, wall_ns: i64) -> Option<Gap>;
-
-    /// Sources of which lines were dropped that were not told of yet.
-    fn with_dropped(&self) -> Vec<u64>;
-
-    /// Gaps of an earlier run whose records are neither stored nor in the ring.
-    fn untold_gaps(&self) -> Vec<Gap>;
-
-    /// Notes that a stream has nothing to be read again before `end`.
-    fn settle(&mut self, source: u64, stream: Stream, end: u64);
-
-    /// Begins to count what comes from a source whose entries are received, not found on the disk: what was
-    /// received and not accounted for is received again. Gives the bytes that are accounted for.
-    fn resume_entries(&mut self, source: u64) -> u64;
-
-    /// The same for every source of logs whose names begin with `prefix`, also of those of which nothing may
-    /// come again.
-    fn rewind_entries(&mut self, prefix: &str);
-
-    /// The sources of a log, and where they were.
-    fn sources_of(&self, log: &str) -> Vec<(u64, Arc<Path>)>;
-
-    /// Sources that were not read to their end, or may not have been.
-    fn unfinished(&self) -> Vec<Unfinished>;
-
-    /// Whether a source was not read to its end, or may get more; `None`: nothing is known of it.
-    fn is_unfinished(&self, source: u64) -> Option<bool>;
-
-    /// The source of `log` that began with a line of this fingerprint, was not read to its end and is none of
-    /// `others`: what a compressed copy is of. `None` where there is not exactly one.
-    fn begun_with(&self, log: &str, fingerprint: u64, others: &[u64]) -> Option<u64>;
-
-    /// How often the file was truncated that `source` was its first id.
-    fn truncations(&self, source: u64) -> u32;
-
-    /// Notes one more.
-    fn note_truncation(&mut self, source: u64);
 }
 
 /// Which log a [`Log`] is.
@@ -231,49 +172,9 @@ impl Tailer {
         self
     }
 
-    /// Says of containers what is known of their pods.
-    #[must_use]
-    pub fn with_pods(mut self, pods: Option<Pods>) -> Self {
-        self.pods = pods;
-        self
-    }
-
     /// Redaction rules, and how often each has matched.
     pub fn redactions(&self) -> impl Iterator<Item = (&str, u64)> {
         self.workshop.redactor.iter().flat_map(Redactor::counts)
-    }
-
-    /// Logs that wait for what is to be known of their pods.
-    #[must_use]
-    pub fn undescribed(&self) -> usize {
-        self.logs.iter().filter(|log| log.waits_since().is_some()).count()
-    }
-
-    /// Takes over what became known of pods. A log whose pod is not known yet waits for that, within bounds.
-    fn describe(&mut self, now: Instant) {
-        let Some(pods) = &self.pods else { return };
-        let generation = pods.generation();
-        let is_new = std::mem::replace(&mut self.described, generation) != generation;
-        for log in &mut self.logs {
-            let is_first = log.is_to_be_asked_about();
-            let Key::Container(container, _) = &log.key else { continue };
-            let waits_since = log.waits_since();
-            let may_wait = waits_since.is_some_and(|since| now.saturating_duration_since(since) < pods.wait());
-            // Not in each pass: a look-up in vain makes the source ask.
-            let is_over = waits_since.is_some() && !may_wait;
-            if !is_new && !is_over && !is_first {
-                continue;
-            }
-            let Pod { namespace, name, uid } = &container.pod;
-            match pods.lookup(namespace, name, uid) {
-                Lookup::Known(info) => log.describe(&info, may_wait, &self.workshop),
-                Lookup::Unknown | Lookup::Unavailable if is_over => {
-                    self.counts.undescribed += 1;
-                    log.go_on_undescribed();
-                }
-                Lookup::Unknown | Lookup::Unavailable => {}
-            }
-        }
     }
 
     /// Which containers are of which category, and which are the agent's own.
@@ -419,17 +320,6 @@ impl Tailer {
                 }
             } else {
                 at += 1;
-            }
-        }
-    }
-
-    /// What is known of a pod is not needed any more once its last log is over.
-    fn release_pod(&self, key: &Key) {
-        if let (Some(pods), Key::Container(container, _)) = (&self.pods, key) {
-            let same_pod =
-                |log: &Log| matches!(&log.key, Key::Container(other, _) if other.pod.uid == container.pod.uid);
-            if !self.logs.iter().any(same_pod) {
-                pods.release(&container.pod.uid);
             }
         }
     }

@@ -442,7 +442,7 @@ impl Node {
 
     fn look_at_host(&mut self) {
         let (path, unit) = (self.host_path(), Arc::from("messages"));
-        self.tailer.look_at_host_file(&path, &unit, Category::Host, &mut self.lanes, &mut self.positions);
+        self.tailer.look_at_host_file(&path, &unit, (Category::Host, "plain"), &mut self.lanes, &mut self.positions);
     }
 
     fn run_host(&mut self) -> Vec<String> {

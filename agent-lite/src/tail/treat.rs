@@ -35,21 +35,23 @@ pub struct Workshop {
     pub(super) tools: Tools,
     parsed: Parsed,
     utc: TimeContext,
+    local: TimeContext,
 }
 
 impl Default for Workshop {
     /// Nothing is done to any message.
     fn default() -> Self {
-        Self::new(None, Tools::default())
+        Self::new(None, Tools::default(), TimeZone::UTC)
     }
 }
 
 impl Workshop {
-    /// Redacts with `redactor`, and uses `tools` where a pod asks for one.
+    /// Redacts with `redactor`, and uses `tools` where a pod asks for one; the node's own files have times of
+    /// `zone`.
     #[must_use]
-    pub fn new(redactor: Option<Redactor>, tools: Tools) -> Self {
-        let utc = TimeContext { now: 0, zone: TimeZone::UTC };
-        Self { redactor, tools, parsed: Parsed::default(), utc }
+    pub fn new(redactor: Option<Redactor>, tools: Tools, zone: TimeZone) -> Self {
+        let context = |zone| TimeContext { now: 0, zone };
+        Self { redactor, tools, parsed: Parsed::default(), utc: context(TimeZone::UTC), local: context(zone) }
     }
 }
 
@@ -59,6 +61,8 @@ pub(super) struct Treatment {
     streams: [OfStream; 3],
     /// The rules that hold for its namespace; `None`: none.
     redact: Option<Scope>,
+    /// Times without a zone are the node's; containers' are UTC.
+    is_local: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -79,7 +83,16 @@ impl Workshop {
         Treatment {
             streams: std::array::from_fn(|_| of_stream.clone()),
             redact: redact.filter(|scope| !scope.is_empty()),
+            is_local: false,
         }
+    }
+
+    /// What is done to a file of the node whose messages are of a form.
+    pub(super) fn treatment_of_host(&self, unit: &str, format: &str) -> Treatment {
+        let mut treatment = self.treatment(unit, false);
+        treatment.is_local = true;
+        treatment.streams[Stream::Whole as usize].parser = self.tools.parsers.get(format).cloned();
+        treatment
     }
 
     /// What is done to a container's log, by what its pod's annotations ask for.
@@ -129,8 +142,9 @@ impl Workshop {
             return Some(send_parts(line, lane, lanes, now));
         }
         if let Some(parser) = parser.filter(|_| line.part.is_none()) {
-            self.utc.now = line.time;
-            if parser.parse_bytes(line.content, &self.utc, &mut self.parsed) {
+            let context = if treatment.is_local { &mut self.local } else { &mut self.utc };
+            context.now = line.time;
+            if parser.parse_bytes(line.content, context, &mut self.parsed) {
                 line.parsed = Some(&self.parsed);
             }
         }

@@ -23,7 +23,7 @@ fn node(workshop: Workshop) -> Node {
 
 fn redacting(rules: &str) -> Workshop {
     let config = crate::config::for_tests(&format!("redact: {{rules: {rules}}}"));
-    Workshop::new(config.redactor().unwrap(), Tools::default())
+    Workshop::new(config.redactor().unwrap(), Tools::default(), jiff::tz::TimeZone::UTC)
 }
 
 /// What the API says of the pod that the tests' files belong to.
@@ -59,7 +59,7 @@ fn lines(stream: &str, texts: &[&str]) -> String {
 
 #[test]
 fn a_stack_trace_is_one_message_once_something_else_follows() {
-    let mut node = node(Workshop::new(None, tools()));
+    let mut node = node(Workshop::new(None, tools(), jiff::tz::TimeZone::UTC));
     node.append("0.log", lines("stdout", &["before"]) + &lines("stdout", &TRACE));
     assert_eq!(node.run(), ["stdout:before"]);
     node.append("0.log", lines("stdout", &["after"]));
@@ -69,7 +69,7 @@ fn a_stack_trace_is_one_message_once_something_else_follows() {
 
 #[test]
 fn a_stack_trace_goes_after_a_while_where_nothing_follows() {
-    let mut node = node(Workshop::new(None, tools()));
+    let mut node = node(Workshop::new(None, tools(), jiff::tz::TimeZone::UTC));
     node.append("0.log", lines("stdout", &TRACE));
     assert_eq!(node.run(), [""; 0]);
     node.wait(1);
@@ -78,7 +78,7 @@ fn a_stack_trace_goes_after_a_while_where_nothing_follows() {
 
 #[test]
 fn traces_of_both_streams_and_lines_cut_by_the_runtime() {
-    let mut node = node(Workshop::new(None, tools()));
+    let mut node = node(Workshop::new(None, tools(), jiff::tz::TimeZone::UTC));
     let text = line("stdout", "F", TRACE[0])
         + &line("stderr", "F", TRACE[0])
         + &line("stdout", "P", "\tat shop.Pay")
@@ -97,20 +97,20 @@ fn traces_of_both_streams_and_lines_cut_by_the_runtime() {
 
 #[test]
 fn a_trace_over_a_rotation_and_a_restart_is_whole() {
-    let mut node = node(Workshop::new(None, tools()));
+    let mut node = node(Workshop::new(None, tools(), jiff::tz::TimeZone::UTC));
     node.append("0.log", lines("stdout", &["before"]) + &lines("stdout", &TRACE[..2]));
     assert_eq!(node.run(), ["stdout:before"]);
     node.rename("0.log", "0.log.20251026-101530");
     node.append("0.log", at(40, TRACE[2]) + &at(41, TRACE[3]) + &at(42, "after"));
     let mut node = node.restart();
-    node.tailer = node.tailer.with_workshop(Workshop::new(None, tools()));
+    node.tailer = node.tailer.with_workshop(Workshop::new(None, tools(), jiff::tz::TimeZone::UTC));
     assert_eq!(node.run(), [format!("stdout:{}", TRACE.join("\n")), "stdout:after".to_owned()]);
     assert_eq!(node.restart().run(), [""; 0]);
 }
 
 #[test]
 fn a_message_of_many_lines_is_bounded() {
-    let mut node = node(Workshop::new(None, tools()));
+    let mut node = node(Workshop::new(None, tools(), jiff::tz::TimeZone::UTC));
     node.append("0.log", lines("stdout", &TRACE[..1]));
     let frame = lines("stdout", &TRACE[1..2]).repeat(5000);
     node.append("0.log", frame + &lines("stdout", &["after"]));
@@ -171,7 +171,7 @@ fn what_is_known_of_a_pod_is_in_its_records() {
 
 #[test]
 fn a_pod_chooses_its_parser() {
-    let mut node = node(Workshop::new(None, tools()));
+    let mut node = node(Workshop::new(None, tools(), jiff::tz::TimeZone::UTC));
     node.append("0.log", out(r#"I1026 10:15:30.000000   12345 file.go:42] "Started" port="80""#));
     describe(&mut node, r#""sluice.dev/parser":"klog""#);
     node.read();
@@ -180,7 +180,7 @@ fn a_pod_chooses_its_parser() {
 
 #[test]
 fn a_pod_keeps_a_stream_out_and_its_bytes_are_booked() {
-    let mut node = node(Workshop::new(None, tools()));
+    let mut node = node(Workshop::new(None, tools(), jiff::tz::TimeZone::UTC));
     node.append("0.log", lines("stdout", &["a"]) + &lines("stderr", &["secret"]) + &lines("stdout", &["b"]));
     describe(&mut node, r#""fluentbit.io/exclude_stderr":"true""#);
     node.read();
@@ -192,7 +192,7 @@ fn a_pod_keeps_a_stream_out_and_its_bytes_are_booked() {
 
 #[test]
 fn a_pod_that_keeps_all_out_is_not_even_read() {
-    let mut node = node(Workshop::new(None, tools()));
+    let mut node = node(Workshop::new(None, tools(), jiff::tz::TimeZone::UTC));
     node.append("0.log", lines("stdout", &["a", "b"]) + &lines("stderr", &["c"]));
     describe(&mut node, r#""sluice.dev/exclude":"true""#);
     node.read();
@@ -211,7 +211,7 @@ fn a_pod_that_keeps_all_out_is_not_even_read() {
 
 #[test]
 fn an_annotation_that_comes_in_the_middle_loses_no_line_before_it() {
-    let mut node = node(Workshop::new(None, tools()));
+    let mut node = node(Workshop::new(None, tools(), jiff::tz::TimeZone::UTC));
     node.append("0.log", lines("stdout", &["before"]) + &lines("stdout", &TRACE[..2]));
     node.look();
     node.read();
@@ -242,4 +242,24 @@ fn dockers_files_are_read_like_any_other() {
     assert_eq!(node.run(), ["stdout:after a crash", "stdout:found"]);
     assert!(node.is_settled());
     assert_eq!(node.restart().run(), [""; 0]);
+}
+
+#[test]
+fn a_file_of_the_node_is_taken_apart_as_its_form_says() {
+    let mut node = node(Workshop::new(
+        None,
+        Tools {
+            parsers: HashMap::from([(
+                "syslog".into(),
+                Arc::new(crate::parse::message::Parser::named("syslog").unwrap()),
+            )]),
+            ..tools()
+        },
+        jiff::tz::TimeZone::UTC,
+    ));
+    let (path, unit) = (node.host_path(), Arc::from("messages"));
+    fs::write(&path, "<30>Jan  1 00:00:00 node-a sshd[42]: Accepted publickey\n").unwrap();
+    node.tailer.look_at_host_file(&path, &unit, (Category::Host, "syslog"), &mut node.lanes, &mut node.positions);
+    node.read();
+    assert_eq!(node.deliver(), ["host:Accepted publickey"]);
 }
