@@ -55,7 +55,7 @@ fn rooms_of_the_agent_find_each_other_only_in_the_pipeline() {
         ("admin.rs", &["books", "metrics"][..]),
         ("block", &["record"]),
         ("books.rs", &["checkpoint", "metrics", "tail"]),
-        ("checkpoint.rs", &["tail"]),
+        ("checkpoint", &["block", "tail"]),
         ("backoff.rs", &[]),
         ("config.rs", &["enrich", "redact", "ship", "tail"]),
         ("config", &["discover", "enrich", "entries", "parse", "redact", "ship", "tail"]),
@@ -69,7 +69,7 @@ fn rooms_of_the_agent_find_each_other_only_in_the_pipeline() {
         ("ring.rs", &["block"]),
         ("ship", &["backoff", "block", "checkpoint", "metrics", "ring"]),
         ("spool.rs", &["block"]),
-        ("tail", &["block", "discover", "parse", "record"]),
+        ("tail", &["block", "discover", "enrich", "parse", "record", "redact"]),
     ]);
     let src = root().join("agent-lite/src");
     for (path, text) in sources("agent-lite/src") {
