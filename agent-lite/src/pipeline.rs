@@ -187,6 +187,8 @@ impl Agent {
         // down before anything is read.
         agent.tailer.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
         agent.entries.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
+        // What is here now is known to the next start, too.
+        agent.positions.sight(agent.tailer.sightings());
         agent.settle();
         let snapshot = agent.snapshot(false);
         match agent.store.write(&snapshot) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sluice_wire::{Position, Stream};
 
 use crate::block::Portion;
-use crate::tail::{Abandoned, Dropped, Gap, Known, LEFT_OUT, Sighting, Unfinished};
+use crate::tail::{Abandoned, Dropped, Gap, Known, LEFT_OUT, LeftBehind, Sighting};
 
 /// Sightings missed before a source is forgotten: about a quarter of an hour of checkpoints.
 pub(super) const FORGET_AFTER: u32 = 900;
@@ -360,7 +360,7 @@ impl Known for Positions {
             source.booked = gap.to;
             source.account.missing_entries += gap.to - gap.from;
         }
-        self.source(gap.source).complete |= gap.why == Abandoned::Vanished;
+        self.source(gap.source).complete |= matches!(gap.why, Abandoned::Vanished | Abandoned::Deleted);
         self.keep_gap(gap)
     }
 
@@ -412,15 +412,15 @@ impl Known for Positions {
         of_log.map(|source| (source.id, source.path.clone())).collect()
     }
 
-    fn unfinished(&self) -> Vec<Unfinished> {
-        let unfinished = |source: &&Source| !source.log.is_empty() && self.may_have_more(source);
-        let tell = |source: &Source| Unfinished {
+    fn left_behind(&self) -> Vec<LeftBehind> {
+        let tell = |source: &Source| LeftBehind {
             source: source.id,
             log: source.log.clone(),
             path: source.path.clone(),
             written: source.account.written,
+            is_finished: !self.may_have_more(source),
         };
-        self.sources.values().filter(unfinished).map(tell).collect()
+        self.sources.values().filter(|source| !source.log.is_empty()).map(tell).collect()
     }
 
     fn is_unfinished(&self, source: u64) -> Option<bool> {

@@ -192,9 +192,9 @@ pub struct Sighting<'a> {
     pub fingerprint: u64,
 }
 
-/// A source of an earlier run that was not read to its end.
+/// A source of an earlier run.
 #[derive(Debug, Clone)]
-pub struct Unfinished {
+pub struct LeftBehind {
     /// Its short id.
     pub source: u64,
     /// Its log.
@@ -203,4 +203,6 @@ pub struct Unfinished {
     pub path: Arc<Path>,
     /// How much was in it when it was seen last.
     pub written: u64,
+    /// It was read to its end, and nobody was to write to it any more.
+    pub is_finished: bool,
 }

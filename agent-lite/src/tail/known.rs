@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sluice_wire::Stream;
 
-use super::books::{Abandoned, Gap, Unfinished};
+use super::books::{Abandoned, Gap, LeftBehind};
 use crate::block::Portion;
 
 /// What is known of a source, also from earlier runs; by its short id.
@@ -53,8 +53,8 @@ pub trait Known {
     /// The sources of a log, and where they were.
     fn sources_of(&self, log: &str) -> Vec<(u64, Arc<Path>)>;
 
-    /// Sources that were not read to their end, or may not have been.
-    fn unfinished(&self) -> Vec<Unfinished>;
+    /// Every source that is known of.
+    fn left_behind(&self) -> Vec<LeftBehind>;
 
     /// Whether a source was not read to its end, or may get more; `None`: nothing is known of it.
     fn is_unfinished(&self, source: u64) -> Option<bool>;

@@ -32,7 +32,7 @@ mod pods;
 mod share;
 mod treat;
 
-pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, Sighting, Unfinished};
+pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, LeftBehind, Sighting};
 pub use counts::Counts;
 pub(crate) use cut::whole_characters;
 use file::{Identity, Opened};
@@ -364,15 +364,32 @@ impl Tailer {
         if met.is_empty() {
             return;
         }
-        for lost in known.unfinished().into_iter().filter(|lost| !met.contains(&lost.source)) {
-            // What cannot be looked at is not gone.
-            if !matches!(lost.path.try_exists(), Ok(false)) {
+        let (known_here, mut gone): (Vec<_>, Vec<_>) =
+            known.left_behind().into_iter().partition(|left| met.contains(&left.source));
+        let mut followed: HashSet<Arc<str>> = known_here.into_iter().map(|left| left.log).collect();
+        gone.sort_by_key(|lost| lost.is_finished);
+        for lost in gone {
+            // What was read to its end leaves no gap, unless what follows on it is not here either.
+            let follows = lost.is_finished
+                && (followed.contains(&lost.log)
+                    || !self.logs.iter().any(|log| log.names.log == lost.log && !log.is_over()));
+            if follows || self.may_be_there(&lost.path) {
                 continue;
             }
+            followed.insert(lost.log.clone());
             if let Some(at) = self.log_named(&lost.log, lanes) {
                 let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
                 self.logs[at].note_vanished(&lost, known, wall_ns, &mut output);
             }
+        }
+    }
+
+    /// What cannot be looked at is not gone. Where another file has its path by now, it is: that one was
+    /// looked at.
+    fn may_be_there(&self, path: &Path) -> bool {
+        match path.try_exists() {
+            Ok(exists) => exists && !self.logs.iter().any(|log| log.has_file_at(path)),
+            Err(_) => true,
         }
     }
 

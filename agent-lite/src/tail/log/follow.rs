@@ -107,6 +107,11 @@ impl Log {
         Ok(true)
     }
 
+    /// Whether one of its files is at `path`.
+    pub(in crate::tail) fn has_file_at(&self, path: &Path) -> bool {
+        self.files.iter().any(|file| file.path == path)
+    }
+
     /// The file that was last seen at `path`.
     pub(in crate::tail) fn identity_at(&self, path: &Path) -> Option<Identity> {
         self.files.iter().find(|file| file.path == path).map(|file| file.identity)

@@ -2,7 +2,7 @@
 
 use sluice_wire::Stream;
 
-use super::super::books::{Abandoned, Gap, Unfinished};
+use super::super::books::{Abandoned, Gap, LeftBehind};
 use super::super::content::Content;
 use super::super::file::LeftOut;
 use super::{Known, Log, Output, Reading, STREAMS};
@@ -111,7 +111,7 @@ impl Log {
     /// A file went while no agent looked, and was not known to be read to its end.
     pub(in crate::tail) fn note_vanished(
         &mut self,
-        lost: &Unfinished,
+        lost: &LeftBehind,
         known: &mut dyn Known,
         wall_ns: i64,
         output: &mut Output<'_>,

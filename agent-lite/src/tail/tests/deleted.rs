@@ -151,3 +151,57 @@ fn torn_and_old_lines_are_booked_once_over_restarts() {
     assert_eq!(page.acknowledged, at(20, "new").len() as u64);
     assert_eq!(page.held, "2025-10-26T10:15:30.1Z stderr P waits \n".len() as u64);
 }
+
+#[test]
+fn a_file_that_went_while_another_got_its_name_leaves_a_gap() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(1, "1"));
+    assert_eq!(node.run(), ["stdout:1"]);
+    // While no agent runs: written, rotated away and removed.
+    node.append("0.log", at(2, "never seen"));
+    node.remove("0.log");
+    node.append("0.log", at(3, "3"));
+    let mut node = node.restart();
+    node.tell_losses();
+    assert_eq!(node.run(), ["gap:vanished:0", "stdout:3"]);
+    let mut node = node.restart();
+    node.tell_losses();
+    assert_eq!(node.run(), [""; 0]);
+}
+
+#[test]
+fn files_that_came_and_went_while_no_agent_ran_leave_a_gap_behind_the_last_one_that_was_read() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(1, "1"));
+    node.rename("0.log", "0.log.20251026-101530");
+    node.append("0.log", at(2, "2"));
+    assert_eq!(node.run(), ["stdout:1", "stdout:2"]);
+    node.wait(20);
+    node.rename("0.log", "0.log.20251026-101540");
+    node.append("0.log", at(3, "3"));
+    assert_eq!(node.run(), ["stdout:3"]);
+    node.wait(20);
+    node.read();
+    node.wait(20);
+    // The live file goes unread, and so does one that was never seen.
+    let mut node = node.restart();
+    ["0.log", "0.log.20251026-101530", "0.log.20251026-101540"].iter().for_each(|name| node.remove(name));
+    node.append("0.log.20251026-101700.gz", "");
+    node.remove("0.log.20251026-101700.gz");
+    node.append("0.log", at(50, "5"));
+    node.tell_losses();
+    node.check_books();
+    let told = node.run();
+    assert_eq!(told.iter().filter(|message| message.starts_with("gap:vanished")).count(), 1, "{told:?}");
+    assert_eq!(told.last().map(String::as_str), Some("stdout:5"));
+    // All that was known was finished, and what is here was never seen.
+    node.rename("0.log", "0.log.20251026-101800");
+    node.append("0.log", at(51, "6"));
+    node.run();
+    node.wait(20);
+    node.check_books();
+    let mut node = node.restart();
+    node.remove("0.log.20251026-101800");
+    node.tell_losses();
+    assert_eq!(node.run(), [""; 0], "what follows on it is here");
+}
