@@ -40,7 +40,7 @@ pub enum Abandoned {
 
 impl Abandoned {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Torn,
         Self::TooOld,
         Self::Excluded,
@@ -48,6 +48,8 @@ impl Abandoned {
         Self::Damaged,
         Self::Deleted,
         Self::Vanished,
+        Self::OverBudget,
+        Self::Redacted,
         Self::JournalSeqnum,
         Self::KmsgOverwritten,
     ];
