@@ -151,7 +151,10 @@ impl Positions {
     }
 
     pub(super) fn to_keep(&self) -> (Vec<Source>, Vec<Closed>, Vec<Gap>) {
-        (self.sources.values().cloned().collect(), self.closed.values().cloned().collect(), self.gaps.clone())
+        // For how long something was not seen is not kept: a checkpoint is written where something else changed.
+        let sources = self.sources.values().map(|source| Source { unseen: 0, ..source.clone() }).collect();
+        let closed = self.closed.values().map(|closed| Closed { unseen: 0, ..closed.clone() }).collect();
+        (sources, closed, self.gaps.clone())
     }
 
     fn source(&mut self, id: u64) -> &mut Source {
@@ -185,8 +188,16 @@ impl Positions {
     /// Adds a block of the ring, or of the spool, to what need not be read again. Gives `false`, and adds
     /// nothing, where it does not follow on what is stored or was added: between them lines would be missing.
     pub fn extend_by_ring<'a>(&mut self, shares: impl Iterator<Item = (&'a Position, Portion)> + Clone) -> bool {
-        let follows =
-            shares.clone().all(|(position, _)| position.start <= self.covered(position.source, position.stream));
+        // A block may have two positions of one stream: each that follows on what is before it in the block.
+        let reached = |at: usize, position: &Position| {
+            let same = |other: &Position| (other.source, other.stream) == (position.source, position.stream);
+            let before = shares.clone().take(at).filter(|(other, _)| same(other)).map(|(other, _)| other.end).max();
+            before.unwrap_or(0).max(self.covered(position.source, position.stream))
+        };
+        let follows = shares.clone().enumerate().all(|(at, (position, _))| {
+            // By far the most: nothing of the block has to be looked at again.
+            position.start <= self.covered(position.source, position.stream) || position.start <= reached(at, position)
+        });
         if follows {
             self.extend_over_hole(shares);
         }
@@ -293,6 +304,11 @@ impl Positions {
         accounts
     }
 
+    /// What the records of gaps that are kept are positions of.
+    pub fn marks(&self) -> impl Iterator<Item = u64> {
+        self.gaps.iter().map(Gap::mark)
+    }
+
     /// Gives a gap its number, and keeps it until its record is stored.
     fn keep_gap(&mut self, mut gap: Gap) -> Option<Gap> {
         let mark = gap.mark();
@@ -344,7 +360,10 @@ impl Known for Positions {
 
     fn open_gap(&mut self, gap: Gap) -> Option<Gap> {
         let written = self.source(gap.source).account.written;
-        if gap.bytes > 0 && !self.abandon(gap.source, gap.to, gap.bytes, gap.why) {
+        if gap.why == Abandoned::Vanished {
+            // Once, for it is complete from then on; and whatever was booked before.
+            *self.source(gap.source).account.abandoned.entry(gap.why).or_default() += gap.bytes;
+        } else if gap.bytes > 0 && !self.abandon(gap.source, gap.to, gap.bytes, gap.why) {
             return None;
         }
         if gap.why == Abandoned::Vanished {
@@ -368,7 +387,8 @@ impl Known for Positions {
         let start = self.acknowledged(source, stream);
         let source = self.source(source);
         source.leave_out(start..end, left_out);
-        source.stored[stream as usize] = end;
+        let stored = &mut source.stored[stream as usize];
+        *stored = (*stored).max(end);
     }
 
     fn gap_of_dropped(&mut self, source: u64, wall_ns: i64) -> Option<Gap> {
@@ -438,7 +458,9 @@ impl Known for Positions {
         self.sources.get(&source).map_or(0, |known| known.truncations)
     }
 
-    fn note_truncation(&mut self, source: u64) {
-        self.source(source).truncations += 1;
+    fn note_truncation(&mut self, base: u64, source: u64) {
+        self.source(base).truncations += 1;
+        // Nothing is added to what it held before.
+        [base, source].into_iter().for_each(|source| self.source(source).complete = true);
     }
 }

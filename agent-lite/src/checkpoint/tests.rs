@@ -155,3 +155,12 @@ fn a_source_that_is_long_gone_is_forgotten() {
     assert_eq!(positions.acknowledged(1, Stream::Stdout), 0);
     assert_eq!(positions.acknowledged(2, Stream::Stdout), 100);
 }
+
+#[test]
+fn two_positions_of_one_stream_in_one_block_follow_on_one_another() {
+    let mut positions = Positions::default();
+    let position = |start, end| Position { source: 1, stream: Stream::Whole, start, end };
+    assert!(positions.extend_by_ring(shares(&[position(0, 1), position(1, 2)])));
+    assert!(!positions.extend_by_ring(shares(&[position(2, 3), position(4, 5)])), "3 to 4 would be missing");
+    assert_eq!(positions.covered(1, Stream::Whole), 2);
+}

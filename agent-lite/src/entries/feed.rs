@@ -160,12 +160,12 @@ impl Feed {
             output.counts.gaps += 1;
             output.counts.missing_entries += gap.to - gap.from;
             self.tell(&gap, unit, output);
+            self.pass_over(at, gap.to, output);
         }
     }
 
-    /// Puts the record of a gap into the lane. What follows in the source comes after it.
+    /// Puts the record of a gap into the lane.
     pub(super) fn tell(&mut self, gap: &Gap, unit: &str, output: &mut Output<'_>) {
-        let at = self.source(gap.source, || gap.path.to_path_buf(), output.known);
         let mut common = record::common([("unit", unit)]);
         common.extend_from_slice(&self.common);
         let (message, common) = gap.render(&common);
@@ -178,16 +178,22 @@ impl Feed {
             parsed: None,
         };
         output.lanes.push(self.lane, &line, output.now);
-        let source = &mut self.sources[at];
-        if source.began == 0 {
-            source.began = gap.from;
-        }
-        if source.progress.covered < gap.to {
-            output.lanes.cover(self.lane, source.id, Stream::Whole, &mut source.progress, gap.to, Portion::default());
-        }
         let mut told = Progress::from(gap.number - 1);
         output.lanes.cover(self.lane, gap.mark(), Stream::Whole, &mut told, gap.number, Portion::default());
         output.lanes.cut_if_full(self.lane);
+    }
+
+    /// What follows in the source comes after entries that are lost. (Not where a gap of an earlier run is told
+    /// again: what was taken before it may have to be read again.)
+    fn pass_over(&mut self, at: usize, to: u64, output: &mut Output<'_>) {
+        let source = &mut self.sources[at];
+        if source.began == 0 {
+            source.began = source.progress.covered.max(1);
+        }
+        if source.progress.covered < to {
+            output.lanes.cover(self.lane, source.id, Stream::Whole, &mut source.progress, to, Portion::default());
+            output.lanes.cut_if_full(self.lane);
+        }
     }
 
     /// The lowest number of a source that may not be stored yet; `None`: all that was taken is.

@@ -127,7 +127,10 @@ impl Agent {
     pub(super) fn note_gone(&mut self) {
         if self.spooling.spool.is_some() {
             self.spooling.refuses = false;
-            let exists: HashSet<u64> = self.tailer.existing().collect();
+            // Entries and gaps have positions, too, and no file that could go.
+            let mut exists: HashSet<u64> = self.tailer.existing().collect();
+            exists.extend(self.entries.sightings().map(|sighting| sighting.source));
+            exists.extend(self.positions.marks());
             self.lanes.note_gone(&exists);
         }
     }

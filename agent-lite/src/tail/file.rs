@@ -204,6 +204,10 @@ impl LogFile {
         (self.runtime, self.first_time) = runtime_of(first_line);
         self.source = after_truncations(self.base, known.truncations(self.base));
         self.resume(key, start, known)?;
+        if let Some(content) = &mut self.content {
+            // It may be long until its turn.
+            content.stop_inflating();
+        }
         Ok(true)
     }
 
@@ -255,7 +259,9 @@ impl LogFile {
 
     /// Whether the file after it has its turn: this one was read to its end, and nothing came late.
     pub(super) fn is_finished(&self) -> bool {
-        self.finished_at.is_some() && self.is_read_out()
+        // A compressed one that an earlier run has read is not inflated to see that.
+        let is_believed = self.content.as_ref().is_some_and(Content::may_hold_more);
+        (self.finished_at.is_some() || is_believed) && self.is_read_out()
     }
 
     /// Whether nothing of it is left to be read, nor the end of a line to come. (Of a compressed file that
@@ -301,7 +307,7 @@ impl LogFile {
     /// It was truncated: from now on it is another source, whatever it begins with, so that positions of
     /// what it held before say nothing of what it holds now.
     pub(super) fn begin_anew(&mut self, known: &mut dyn Known) {
-        known.note_truncation(self.base);
+        known.note_truncation(self.base, self.source);
         self.base = 0;
         self.source = 0;
         self.first_time = 0;

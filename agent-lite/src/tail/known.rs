@@ -66,6 +66,6 @@ pub trait Known {
     /// How often the file was truncated that `source` was its first id.
     fn truncations(&self, source: u64) -> u32;
 
-    /// Notes one more.
-    fn note_truncation(&mut self, source: u64);
+    /// Notes one more of the file that was called `base` first, and `source` until now.
+    fn note_truncation(&mut self, base: u64, source: u64);
 }

@@ -245,7 +245,7 @@ impl Log {
         self.complete_old(&mut reading.output);
         self.deficit = self.deficit.min(0).saturating_add_unsigned(self.share.turn(reading.quantum));
         let mut at = 0;
-        while at < self.files.len() && self.may_read_on(reading) {
+        while at < self.files.len() && self.may_read_on(at, reading) {
             if self.files[at].is_finished() {
                 at += 1;
                 continue;
@@ -292,8 +292,9 @@ impl Log {
         read
     }
 
-    fn may_read_on(&self, reading: &Reading<'_>) -> bool {
-        self.deficit > 0 && self.share.may_read(reading.output.now)
+    /// What is gone is read at once, whatever limit its pod has: it takes room on the disk.
+    fn may_read_on(&self, at: usize, reading: &Reading<'_>) -> bool {
+        self.deficit > 0 && (self.files[at].gone.is_some() || self.share.may_read(reading.output.now))
     }
 
     /// Reads one buffer's worth of one file. Gives the bytes consumed; 0: no whole line is there.
@@ -575,7 +576,8 @@ impl Log {
     /// stored.
     fn is_silent(&self, file: &LogFile, stream: Stream, own: u64, other: u64) -> bool {
         let waits = self.pending[stream as usize].as_ref().is_some_and(|pending| pending.has_piece_in(file.source));
-        !waits && own >= file.progress[stream as usize].covered && file.read >= other && other > own
+        let left_out = file.left_out[stream as usize].end > 0;
+        !waits && !left_out && own >= file.progress[stream as usize].covered && file.read >= other && other > own
     }
 
     pub(super) fn open_files(&self) -> usize {

@@ -387,9 +387,10 @@ impl Tailer {
     /// What cannot be looked at is not gone. Where another file has its path by now, it is: that one was
     /// looked at.
     fn may_be_there(&self, path: &Path) -> bool {
-        match path.try_exists() {
-            Ok(exists) => exists && !self.logs.iter().any(|log| log.has_file_at(path)),
-            Err(_) => true,
+        // The link itself: where it leads to may not be mounted.
+        match path.symlink_metadata() {
+            Ok(_) => !self.logs.iter().any(|log| log.has_file_at(path)),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::super::books::Abandoned;
 use super::super::content::Content;
 use super::super::file::{Identity, LATE_BYTES, LATE_HOST_BYTES, LogFile, LongLine, Opened};
-use super::join::{LAST_WORDS, Pending};
+use super::join::LAST_WORDS;
 use super::{Format, Known, Log, Output, STREAMS, StartFrom};
 use crate::discover::layout::Age;
 
@@ -169,13 +169,11 @@ impl Log {
                 None => at == last && over && idle,
             };
             if file.is_complete && file.is_read_out() {
-                let waits = |pending: &Pending| pending.has_piece_in(file.source);
+                let waits = self.pending.iter().flatten().any(|pending| pending.has_piece_in(file.source));
                 // What is gone need not be held once the spool, or the ring, has all of it.
-                let is_kept = file.gone.is_some()
-                    && output.lanes.uses_spool()
-                    && !self.pending.iter().flatten().any(waits)
-                    && output.lanes.are_kept(self.lane, file.source);
-                if is_kept || file.is_stored(known) {
+                let is_kept =
+                    file.gone.is_some() && output.lanes.uses_spool() && output.lanes.are_kept(self.lane, file.source);
+                if !waits && (is_kept || file.is_stored(known)) {
                     file.content = None;
                 }
             }

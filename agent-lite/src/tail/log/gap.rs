@@ -21,6 +21,8 @@ impl Log {
         let from = file.read;
         let bytes = to.saturating_sub(from).saturating_sub(file.ahead);
         if bytes == 0 || file.source == 0 {
+            file.ahead = 0;
+            file.read = file.read.max(to);
             return;
         }
         let gap = Gap {

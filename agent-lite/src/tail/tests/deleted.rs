@@ -205,3 +205,50 @@ fn files_that_came_and_went_while_no_agent_ran_leave_a_gap_behind_the_last_one_t
     node.tell_losses();
     assert_eq!(node.run(), [""; 0], "what follows on it is here");
 }
+
+#[test]
+fn a_file_that_was_truncated_leaves_no_gap_behind_at_the_next_start() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(1, "one") + &at(2, "two"));
+    node.run();
+    fs::write(node.path("0.log"), at(3, "3")).unwrap();
+    node.wait(1);
+    assert_eq!(node.run(), ["stdout:3"]);
+    node.check_books();
+    let mut node = node.restart();
+    node.tell_losses();
+    assert_eq!(node.run(), [""; 0]);
+}
+
+#[test]
+fn a_link_whose_target_cannot_be_seen_is_not_gone() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let target = elsewhere.path().join("container-json.log");
+    fs::write(&target, at(1, "1")).unwrap();
+    fs::create_dir_all(node.path("0.log").parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&target, node.path("0.log")).unwrap();
+    node.append("../other/0.log", at(1, "other"));
+    assert_eq!(node.run().len(), 2);
+    node.check_books();
+    let mut node = node.restart();
+    fs::remove_file(&target).unwrap();
+    node.tell_losses();
+    assert_eq!(node.run(), [""; 0]);
+}
+
+#[test]
+fn a_gone_file_is_kept_until_the_line_that_begins_in_it_has_ended() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", "2025-10-26T10:15:01.1Z stdout P begun \n");
+    node.rename("0.log", "0.log.20251026-101530");
+    node.append("0.log", "2025-10-26T10:15:02.1Z stderr F other\n");
+    assert_eq!(node.run(), ["stderr:other"]);
+    node.wait(20);
+    node.remove("0.log.20251026-101530");
+    node.look();
+    node.wait(1);
+    node.append("0.log", "2025-10-26T10:15:03.1Z stdout F ended\n");
+    assert_eq!(node.run(), ["stdout:begun ended"]);
+    assert!(node.is_settled());
+}

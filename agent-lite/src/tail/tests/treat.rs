@@ -263,3 +263,22 @@ fn a_file_of_the_node_is_taken_apart_as_its_form_says() {
     node.read();
     assert_eq!(node.deliver(), ["host:Accepted publickey"]);
 }
+
+#[test]
+fn a_stream_that_leaves_lines_out_is_not_settled_past_them() {
+    let mut node = node(Workshop::new(None, tools(), jiff::tz::TimeZone::UTC));
+    node.append("0.log", lines("stdout", &["a"]) + &lines("stderr", &["secret"]) + &lines("stdout", &["b"]));
+    describe(&mut node, r#""fluentbit.io/exclude_stderr":"true""#);
+    node.read();
+    assert_eq!(node.deliver(), ["stdout:a", "stdout:b"]);
+    node.settle();
+    // Killed before what was left out is decided: the next agent decides it.
+    let mut node = node.restart();
+    describe(&mut node, r#""fluentbit.io/exclude_stderr":"true""#);
+    node.read();
+    assert_eq!(node.deliver(), [""; 0]);
+    node.wait(10);
+    assert!(node.is_settled());
+    let page = node.check_books().remove(0);
+    assert_eq!(page.abandoned[&Abandoned::Excluded], lines("stderr", &["secret"]).len() as u64);
+}
