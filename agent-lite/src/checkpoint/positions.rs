@@ -400,7 +400,11 @@ impl Known for Positions {
     }
 
     fn with_dropped(&self) -> Vec<u64> {
-        self.sources.values().filter(|source| source.dropped.is_some()).map(|source| source.id).collect()
+        self.sources
+            .values()
+            .filter(|source| source.dropped.is_some() && !source.log.is_empty())
+            .map(|source| source.id)
+            .collect()
     }
 
     fn untold_gaps(&self) -> Vec<Gap> {

@@ -249,7 +249,7 @@ impl Tailer {
         self.describe(now);
         self.order.clear();
         self.order.extend(0..self.logs.len());
-        self.order.sort_by_key(|at| (!self.logs[*at].is_urgent(), self.logs[*at].read_in));
+        self.order.sort_by_cached_key(|at| (!self.logs[*at].is_urgent(), self.logs[*at].read_in));
         let mut text = Vec::with_capacity(30);
         time::write(wall_ns, &mut text);
         let mut reading = Reading {
@@ -306,6 +306,7 @@ impl Tailer {
         if self.told_dropped.is_none_or(|told| now.saturating_duration_since(told) >= TELL_DROPPED) {
             self.told_dropped = Some(now);
             self.logs.iter_mut().for_each(|log| log.tell_dropped(known, wall_ns, &mut output));
+            self.tell_dropped_of_gone(lanes, known, now, wall_ns);
         }
         self.give_up_deleted(lanes, known, now);
         self.logs.iter_mut().filter(|log| log.is_inflating()).skip(INFLATING).for_each(Log::stop_inflating);
@@ -320,6 +321,16 @@ impl Tailer {
                 }
             } else {
                 at += 1;
+            }
+        }
+    }
+
+    /// Tells of lines that were dropped in the last moments of files that are not followed any more.
+    fn tell_dropped_of_gone(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
+        for gap in known.with_dropped().into_iter().filter_map(|source| known.gap_of_dropped(source, wall_ns)) {
+            if let Some(at) = self.log_named(&gap.log, lanes) {
+                let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
+                self.logs[at].tell(&gap, &mut output);
             }
         }
     }

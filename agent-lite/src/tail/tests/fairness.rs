@@ -177,3 +177,25 @@ fn what_is_deleted_is_read_first() {
     node.read();
     assert_eq!(node.deliver(), ["stdout:deleted", "stdout:exists"]);
 }
+
+#[test]
+fn what_was_dropped_at_a_pods_end_is_told_although_its_file_is_gone() {
+    let mut node = node(with_budget(Policy::Sample(30)));
+    node.wait(1);
+    // The last line is a sample, which carries those that were dropped before it.
+    node.append("0.log", text(0..51));
+    node.look();
+    node.read();
+    node.check_books();
+    node.remove("0.log");
+    node.look();
+    assert_eq!(kept(&node.deliver()).last(), Some(&50));
+    node.read();
+    for _ in 0..3 {
+        node.wait(6);
+        node.read();
+    }
+    assert_eq!(node.tailer.totals().1, 0);
+    node.wait(11);
+    assert_eq!(node.deliver(), [format!("gap:over-budget:{}", 29 * LINE)]);
+}
