@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
+
+use super::register::Register;
 
 /// What was added to an account since it was last told, and what is under way now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,37 +36,33 @@ pub struct BookMetrics {
 const LABELS: [&str; 2] = ["category", "scope"];
 
 impl BookMetrics {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<IntCounterVec> {
-            let counter =
-                IntCounterVec::new(Opts::new(format!("sluice_agent_books_{name}_bytes_total"), help), labels)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGaugeVec> {
-            let gauge = IntGaugeVec::new(Opts::new(format!("sluice_agent_books_{name}_bytes"), help), &LABELS)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        let imbalance = IntGauge::new(
-            "sluice_agent_books_imbalance_bytes",
-            "What written = acknowledged + abandoned + unread + held is off by, over all logs. Not 0: a fault of the agent.",
-        )?;
-        registry.register(Box::new(imbalance.clone()))?;
+    pub(super) fn new(register: Register<'_>) -> prometheus::Result<Self> {
         Ok(Self {
-            written: counter("written", "Bytes that appeared in log files.", &LABELS)?,
-            acknowledged: counter("acknowledged", "Bytes of log files whose lines a gateway has stored.", &LABELS)?,
-            abandoned: counter(
-                "abandoned",
+            written: register.counters("books_written_bytes", "Bytes that appeared in log files.", &LABELS)?,
+            acknowledged: register.counters(
+                "books_acknowledged_bytes",
+                "Bytes of log files whose lines a gateway has stored.",
+                &LABELS,
+            )?,
+            abandoned: register.counters(
+                "books_abandoned_bytes",
                 "Bytes of log files that are not sent, by reason.",
                 &[LABELS[0], LABELS[1], "reason"],
             )?,
-            unread: gauge("unread", "Bytes of log files that are still to be read.")?,
-            held: gauge(
-                "held",
-                "Bytes of log files in blocks that are not decided, or in lines that wait for their end.",
+            unread: register.gauges(
+                "books_unread_bytes",
+                "Bytes of log files that are still to be read.",
+                &LABELS,
             )?,
-            imbalance,
+            held: register.gauges(
+                "books_held_bytes",
+                "Bytes of log files in blocks that are not decided, or in lines that wait for their end.",
+                &LABELS,
+            )?,
+            imbalance: register.gauge(
+                "books_imbalance_bytes",
+                "What written = acknowledged + abandoned + unread + held is off by, over all logs. Not 0: a fault of the agent.",
+            )?,
         })
     }
 

@@ -1,6 +1,8 @@
 //! Metrics of what is asked of the Kubernetes API.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
+
+use super::register::Register;
 
 /// Handles; cheap to clone.
 #[derive(Debug, Clone)]
@@ -30,29 +32,20 @@ pub struct KubernetesMetrics {
 }
 
 impl KubernetesMetrics {
-    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
-            let counter = IntCounter::new(format!("sluice_agent_{name}_total"), help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
-            let gauge = IntGauge::new(format!("sluice_agent_{name}"), help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        let errors = IntCounterVec::new(
-            Opts::new("sluice_agent_kubernetes_errors_total", "Failures of asking the Kubernetes API, by kind."),
-            &["kind"],
-        )?;
-        registry.register(Box::new(errors.clone()))?;
+    pub(super) fn new(register: Register<'_>) -> prometheus::Result<Self> {
+        let counter = |name, help| register.counter(name, help);
+        let gauge = |name, help| register.gauge(name, help);
         Ok(Self {
             pods: gauge("kubernetes_pods", "Pods whose metadata is known, with those that are gone but not shipped.")?,
             pods_left_out: counter("kubernetes_pods_left_out", "Times that a pod was not kept: over max_pods.")?,
             syncs: counter("kubernetes_syncs", "Whole lists of pods taken over.")?,
             lists: counter("kubernetes_lists", "Lists of pods asked for.")?,
             watches: counter("kubernetes_watches", "Watches of pods opened.")?,
-            errors,
+            errors: register.counters(
+                "kubernetes_errors",
+                "Failures of asking the Kubernetes API, by kind.",
+                &["kind"],
+            )?,
             missed: counter("kubernetes_missed_lookups", "Look-ups of pods that are not known.")?,
             labels_left_out: counter("kubernetes_labels_left_out", "Labels and annotations over a record's bounds.")?,
             annotation_errors: counter("annotation_errors", "Annotations of pods that ask for what is not to be had.")?,

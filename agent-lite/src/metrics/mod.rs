@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use sluice_wire::{Block, Reason, Verdict};
 
 mod books;
 mod kubernetes;
+mod register;
 
 pub use books::{BookMetrics, Volume};
 pub use kubernetes::KubernetesMetrics;
+use register::Register;
 
 /// Addresses with a count of their own; those that come later share one.
 const ADDRESSES: usize = 64;
@@ -131,36 +133,9 @@ impl Metrics {
     /// Two of one name: a mistake in this file.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
-            let counter = IntCounter::new(format!("sluice_agent_{name}_total"), help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
-            let gauge = IntGauge::new(format!("sluice_agent_{name}"), help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        let verdicts = IntCounterVec::new(
-            Opts::new("sluice_agent_verdicts_total", "Verdicts of gateways on blocks, by verdict and reason."),
-            &["verdict", "reason"],
-        )?;
-        registry.register(Box::new(verdicts.clone()))?;
-        let redactions = IntCounterVec::new(
-            Opts::new("sluice_agent_redactions_total", "Matches of redaction rules, by rule."),
-            &["rule"],
-        )?;
-        registry.register(Box::new(redactions.clone()))?;
-        let address_failures = IntCounterVec::new(
-            Opts::new("sluice_agent_address_failures_total", "Connections and requests that failed, by address."),
-            &["address"],
-        )?;
-        registry.register(Box::new(address_failures.clone()))?;
-        let connections = IntGaugeVec::new(
-            Opts::new("sluice_agent_connections", "Connections to gateways, or to the store, by state."),
-            &["state"],
-        )?;
-        registry.register(Box::new(connections.clone()))?;
+        let register = Register(&registry);
+        let counter = |name, help| register.counter(name, help);
+        let gauge = |name, help| register.gauge(name, help);
         let acknowledgement_delay = Histogram::with_opts(
             HistogramOpts::new(
                 "sluice_agent_acknowledgement_delay_seconds",
@@ -170,7 +145,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(acknowledgement_delay.clone()))?;
         Ok(Self {
-            books: BookMetrics::new(&registry)?,
+            books: BookMetrics::new(register)?,
             read_bytes: counter("read_bytes", "Bytes of log files read.")?,
             read_lines: counter("read_lines", "Logical lines put into blocks.")?,
             torn_lines: counter("torn_lines", "Physical lines stepped over: not a line of a container runtime.")?,
@@ -186,7 +161,7 @@ impl Metrics {
                 "Container logs that went on without labels: Kubernetes did not tell of their pods in time.",
             )?,
             waiting_logs: gauge("waiting_logs", "Container logs that wait for the labels of their pods.")?,
-            redactions,
+            redactions: register.counters("redactions", "Matches of redaction rules, by rule.", &["rule"])?,
             audit_text_lines: counter(
                 "audit_text_lines",
                 "Lines of an audit log sent as text: no events, or too large for a record.",
@@ -204,7 +179,11 @@ impl Metrics {
             raw_bytes: counter("block_raw_bytes", "Bytes of blocks before compression.")?,
             payload_bytes: counter("block_payload_bytes", "Bytes of blocks after compression.")?,
             requests: counter("requests", "Push requests sent.")?,
-            verdicts,
+            verdicts: register.counters(
+                "verdicts",
+                "Verdicts of gateways on blocks, by verdict and reason.",
+                &["verdict", "reason"],
+            )?,
             acknowledged_records: counter("acknowledged_records", "Records that a gateway, or the store, has taken.")?,
             acknowledgement_delay,
             in_doubt: counter("in_doubt_blocks", "Blocks whose request had no verdict; sent again as they are.")?,
@@ -213,9 +192,17 @@ impl Metrics {
             dead_letters: counter("dead_letter_records", "Records that no gateway takes, kept in dead-letters.jsonl.")?,
             connect_errors: counter("connect_errors", "Connections to gateways that failed.")?,
             lookup_errors: counter("lookup_errors", "Lookups of gateways' names that failed.")?,
-            address_failures,
+            address_failures: register.counters(
+                "address_failures",
+                "Connections and requests that failed, by address.",
+                &["address"],
+            )?,
             counted_addresses: Arc::default(),
-            connections,
+            connections: register.gauges(
+                "connections",
+                "Connections to gateways, or to the store, by state.",
+                &["state"],
+            )?,
             addresses: gauge("resolved_addresses", "Addresses of all gateways' names.")?,
             sent_bytes: counter("sent_bytes", "Bytes of push requests' bodies.")?,
             held: gauge("held", "1 where the store refuses everything until a setting is mended: nothing is dropped.")?,
@@ -235,7 +222,7 @@ impl Metrics {
             paused_lanes: gauge("paused_lanes", "Lanes that a gateway holds back.")?,
             watches: gauge("inotify_watches", "Directories watched.")?,
             scan_only: gauge("scan_only", "1 where inotify cannot watch every directory.")?,
-            kubernetes: KubernetesMetrics::register(&registry)?,
+            kubernetes: KubernetesMetrics::new(register)?,
             registry,
         })
     }
