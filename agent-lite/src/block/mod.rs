@@ -44,6 +44,23 @@ pub struct Settings {
     pub compression: sluice_wire::Encoding,
 }
 
+#[cfg(test)]
+impl Settings {
+    /// Lanes that are never in the way.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            cluster: "c".into(),
+            node: "n".into(),
+            target_bytes: 192 << 10,
+            max_age: Duration::from_secs(1),
+            open_bytes: 6 << 20,
+            queued_bytes: 1 << 30,
+            lane_queued_bytes: 1 << 30,
+            compression: sluice_wire::Encoding::Zstd,
+        }
+    }
+}
+
 /// How far one stream of one source has been put into blocks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {

@@ -7,14 +7,11 @@ const TIME: &[u8] = b"2025-10-26T10:15:30Z";
 
 fn settings() -> Settings {
     Settings {
-        cluster: "c".into(),
-        node: "n".into(),
         target_bytes: 10_000,
-        max_age: Duration::from_secs(1),
         open_bytes: 40_000,
         queued_bytes: 1_000_000,
         lane_queued_bytes: 100_000,
-        compression: sluice_wire::Encoding::Zstd,
+        ..Settings::for_tests()
     }
 }
 

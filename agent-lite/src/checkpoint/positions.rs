@@ -125,9 +125,7 @@ impl Source {
             unseen: 0,
         }
     }
-}
 
-impl Source {
     fn leave_out(&mut self, range: Range<u64>, left_out: [u64; Portion::REASONS]) {
         for (why, bytes) in LEFT_OUT.into_iter().zip(left_out).filter(|(_, bytes)| *bytes > 0) {
             *self.account.abandoned.entry(why).or_default() += bytes;

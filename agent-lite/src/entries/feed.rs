@@ -168,19 +168,7 @@ impl Feed {
     pub(super) fn tell(&mut self, gap: &Gap, unit: &str, output: &mut Output<'_>) {
         let mut common = record::common([("unit", unit)]);
         common.extend_from_slice(&self.common);
-        let (message, common) = gap.render(&common);
-        let line = Line {
-            time_text: &[],
-            time: gap.until,
-            content: message.as_bytes(),
-            common: &common,
-            part: None,
-            parsed: None,
-        };
-        output.lanes.push(self.lane, &line, output.now);
-        let mut told = Progress::from(gap.number - 1);
-        output.lanes.cover(self.lane, gap.mark(), Stream::Whole, &mut told, gap.number, Portion::default());
-        output.lanes.cut_if_full(self.lane);
+        gap.tell(&common, self.lane, output.lanes, output.now);
     }
 
     /// What follows in the source comes after entries that are lost. (Not where a gap of an earlier run is told

@@ -22,10 +22,18 @@ const MAX_DEPTH: usize = 16;
 ///
 /// The content is without its newline and without a `\r` before that, as containerd has it.
 pub fn parse<'a>(line: &'a [u8], scratch: &'a mut Vec<u8>, times: &mut time::Parser) -> Option<Piece<'a>> {
-    let members = Members::of(line)?;
-    let time = times.parse(members.time)?;
-    let (content, ended) = content(members.log, scratch);
-    Some(Piece { time_text: members.time, time, stream: members.stream, partial: !ended, content })
+    whole(line, times).map(|found| piece(found, scratch))
+}
+
+/// Takes a line apart, or else the whole one inside it, see [`resynchronise`]: 0 and the piece where none of
+/// it is torn.
+pub fn parse_or_resynchronise<'a>(
+    line: &'a [u8],
+    scratch: &'a mut Vec<u8>,
+    times: &mut time::Parser,
+) -> Option<(usize, Piece<'a>)> {
+    let found = whole(line, times).map(|found| (0, found)).or_else(|| inside(line, times));
+    found.map(|(at, found)| (at, piece(found, scratch)))
 }
 
 /// Looks for a whole line inside a torn one. Gives the offset at which it begins (of it
@@ -35,12 +43,28 @@ pub fn resynchronise<'a>(
     scratch: &'a mut Vec<u8>,
     times: &mut time::Parser,
 ) -> Option<(usize, Piece<'a>)> {
-    // Within a string quotes are escaped: an application cannot write a start.
-    let is_whole = |at: &usize| Members::of(&torn[*at..]).is_some_and(|members| times.parse(members.time).is_some());
+    inside(torn, times).map(|(at, found)| (at, piece(found, scratch)))
+}
+
+/// A line's members and its time. `None`: torn.
+fn whole<'a>(line: &'a [u8], times: &mut time::Parser) -> Option<(Members<'a>, i64)> {
+    let members = Members::of(line)?;
+    let time = times.parse(members.time)?;
+    Some((members, time))
+}
+
+/// The first whole line inside a torn one, and where it begins.
+fn inside<'a>(torn: &'a [u8], times: &mut time::Parser) -> Option<(usize, (Members<'a>, i64))> {
     // After NULs a line may begin in any order of its members.
     let after_nuls = Some(super::leading_nuls(torn)).filter(|nuls| *nuls > 0);
-    let at = after_nuls.into_iter().chain(memmem::find_iter(torn, START)).find(is_whole)?;
-    Some((at, parse(&torn[at..], scratch, times)?))
+    // Within a string quotes are escaped: an application cannot write a start.
+    let mut starts = after_nuls.into_iter().chain(memmem::find_iter(torn, START));
+    starts.find_map(|at| Some((at, whole(&torn[at..], times)?)))
+}
+
+fn piece<'a>((members, time): (Members<'a>, i64), scratch: &'a mut Vec<u8>) -> Piece<'a> {
+    let (content, ended) = content(members.log, scratch);
+    Piece { time_text: members.time, time, stream: members.stream, partial: !ended, content }
 }
 
 /// What the application wrote, and whether its line ends here.

@@ -10,16 +10,7 @@ const PRODUCER: ProducerId = ProducerId([1; 16]);
 const DOUBT: Doubt = Doubt { journal: JournalId([9; 16]), since_ms: 77 };
 
 fn lanes() -> (Lanes, LaneId) {
-    let mut lanes = Lanes::new(Settings {
-        cluster: "c".into(),
-        node: "n".into(),
-        target_bytes: 1,
-        max_age: std::time::Duration::from_secs(1),
-        open_bytes: 1 << 20,
-        queued_bytes: 1 << 30,
-        lane_queued_bytes: 1 << 30,
-        compression: sluice_wire::Encoding::Zstd,
-    });
+    let mut lanes = Lanes::new(Settings { target_bytes: 1, open_bytes: 1 << 20, ..Settings::for_tests() });
     let lane = lanes.lane(Category::Application, &"ns".into());
     (lanes, lane)
 }

@@ -11,16 +11,7 @@ const ROOM: u64 = 16 << 20;
 
 /// Blocks of one line each, `length` bytes long, of one source.
 fn blocks(count: u64, length: usize) -> Vec<Queued> {
-    let mut lanes = Lanes::new(Settings {
-        compression: sluice_wire::Encoding::Zstd,
-        cluster: "c".into(),
-        node: "n".into(),
-        target_bytes: 1,
-        max_age: std::time::Duration::from_secs(1),
-        open_bytes: 1 << 20,
-        queued_bytes: 1 << 30,
-        lane_queued_bytes: 1 << 30,
-    });
+    let mut lanes = Lanes::new(Settings { target_bytes: 1, open_bytes: 1 << 20, ..Settings::for_tests() });
     let lane = lanes.lane(Category::Application, &"ns".into());
     let mut progress = Progress::default();
     for n in 1..=count {

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use sluice_wire::time;
+use sluice_wire::{Stream, time};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::block::Portion;
-use crate::record;
+use crate::block::{LaneId, Lanes, Portion, Progress};
+use crate::record::{self, Line};
 
 /// Why bytes of a log are not sent. A closed list: the same word in metrics, books and gap records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -133,7 +134,7 @@ impl Gap {
 
     /// Its record: the message, and the fields that follow on `common`.
     #[must_use]
-    pub fn render(&self, common: &[u8]) -> (String, Vec<u8>) {
+    fn render(&self, common: &[u8]) -> (String, Vec<u8>) {
         let file = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let (size, what) =
             if self.why.is_in_entries() { (self.to - self.from, "entries") } else { (self.bytes, "bytes") };
@@ -155,6 +156,24 @@ impl Gap {
         }
         record::append("sluice_gap_until", &moment(self.until), &mut common);
         (message, common)
+    }
+
+    /// Puts the record that tells of it into a lane, with what the lane's records have in `common`, and with a
+    /// position of its own: where that is stored, so is the record.
+    pub fn tell(&self, common: &[u8], lane: LaneId, lanes: &mut Lanes, now: Instant) {
+        let (message, common) = self.render(common);
+        let line = Line {
+            time_text: &[],
+            time: self.until,
+            content: message.as_bytes(),
+            common: &common,
+            part: None,
+            parsed: None,
+        };
+        lanes.push(lane, &line, now);
+        let mut told = Progress::from(self.number - 1);
+        lanes.cover(lane, self.mark(), Stream::Whole, &mut told, self.number, Portion::default());
+        lanes.cut_if_full(lane);
     }
 }
 

@@ -423,10 +423,10 @@ impl Log {
                 Some(piece) => return Some((0, piece)),
                 None => cri::resynchronise(line, &mut self.times),
             },
-            Runtime::Docker if docker::parse(line, scratch, &mut self.times).is_some() => {
-                return docker::parse(line, scratch, &mut self.times).map(|piece| (0, piece));
-            }
-            Runtime::Docker => docker::resynchronise(line, scratch, &mut self.times),
+            Runtime::Docker => match docker::parse_or_resynchronise(line, scratch, &mut self.times) {
+                Some((0, piece)) => return Some((0, piece)),
+                found => found,
+            },
         };
         let torn = found.map_or(range.end, |(torn, _)| range.start + torn as u64);
         if self.pass_over(at, range.start..torn, Some(Abandoned::Torn), reading) {

@@ -305,8 +305,8 @@ impl Tailer {
         }
         if self.told_dropped.is_none_or(|told| now.saturating_duration_since(told) >= TELL_DROPPED) {
             self.told_dropped = Some(now);
-            self.logs.iter_mut().for_each(|log| log.tell_dropped(known, wall_ns, &mut output));
-            self.tell_dropped_of_gone(lanes, known, now, wall_ns);
+            self.logs.iter_mut().for_each(|log| log.settle_left_out(known));
+            self.tell_dropped(lanes, known, now, wall_ns);
         }
         self.give_up_deleted(lanes, known, now);
         self.logs.iter_mut().filter(|log| log.is_inflating()).skip(INFLATING).for_each(Log::stop_inflating);
@@ -325,8 +325,8 @@ impl Tailer {
         }
     }
 
-    /// Tells of lines that were dropped in the last moments of files that are not followed any more.
-    fn tell_dropped_of_gone(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
+    /// Tells of the lines that were dropped since the last time, also of files that are not followed any more.
+    fn tell_dropped(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
         for gap in known.with_dropped().into_iter().filter_map(|source| known.gap_of_dropped(source, wall_ns)) {
             if let Some(at) = self.log_named(&gap.log, lanes) {
                 let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
@@ -361,10 +361,6 @@ impl Tailer {
     /// To be called once, when everything was looked at for the first time.
     pub fn tell_losses(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
         let met: HashSet<u64> = self.logs.iter().flat_map(Log::sightings).map(|sighting| sighting.source).collect();
-        // Lines that were dropped of a file that is gone since.
-        for source in known.with_dropped().into_iter().filter(|source| !met.contains(source)) {
-            known.gap_of_dropped(source, wall_ns);
-        }
         for gap in known.untold_gaps() {
             if let Some(at) = self.log_named(&gap.log, lanes) {
                 let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };

@@ -16,7 +16,9 @@ use crate::discover::Discovery;
 mod categories;
 mod deleted;
 mod fairness;
+mod first_start;
 mod gzip;
+mod last_words;
 mod long;
 mod treat;
 
@@ -43,16 +45,7 @@ impl Node {
 
     fn sharing(dir: TempDir, positions: Positions, start: StartFrom, first_run: bool, sharing: Sharing) -> Self {
         let labels = Labels { cluster: "c".into(), environment: "e".into(), node: "n".into() };
-        let lanes = Lanes::new(Settings {
-            cluster: "c".into(),
-            node: "n".into(),
-            target_bytes: 192 << 10,
-            max_age: Duration::from_secs(1),
-            open_bytes: 6 << 20,
-            queued_bytes: 1 << 30,
-            lane_queued_bytes: 1 << 30,
-            compression: sluice_wire::Encoding::Zstd,
-        });
+        let lanes = Lanes::new(Settings::for_tests());
         Self {
             dir,
             tailer: Tailer::new(labels, start, DELETED, sharing, first_run),
@@ -325,17 +318,6 @@ fn rotated_files_that_are_stored_are_closed_and_not_read_again() {
 }
 
 #[test]
-fn attempts_are_never_joined_and_last_words_are_a_line() {
-    let mut node = Node::new(StartFrom::Beginning, true);
-    node.append("0.log", line("stdout", "P", "last words"));
-    assert_eq!(node.run(), [""; 0]);
-    node.append("1.log", line("stdout", "F", "new life"));
-    assert_eq!(node.run(), ["stdout:new life"]);
-    node.wait(20);
-    assert_eq!(node.deliver(), ["stdout:last words"]);
-}
-
-#[test]
 fn a_file_with_another_files_name_and_inode_is_told_apart() {
     let mut node = Node::new(StartFrom::Beginning, true);
     node.append("0.log", out("old"));
@@ -384,25 +366,6 @@ fn copytruncate_begins_anew() {
 }
 
 #[test]
-fn first_start_at_the_end_reads_what_comes_then() {
-    let mut node = Node::new(StartFrom::End, true);
-    node.append("0.log", out("old") + "2025-10-26T10:15:30.1Z stdout F cut");
-    assert_eq!(node.run(), [""; 0]);
-    node.append("0.log", "\n".to_owned() + &out("new"));
-    node.append("1.log", out("a new file"));
-    assert_eq!(node.run(), ["stdout:cut", "stdout:new", "stdout:a new file"]);
-}
-
-#[test]
-fn first_start_since_a_moment() {
-    let since = time::parse(b"2025-10-26T10:15:30Z").unwrap();
-    let mut node = Node::new(StartFrom::Since(since), true);
-    node.append("0.log", "2025-10-26T10:15:29.9Z stdout F old\n".to_owned() + &out("new"));
-    assert_eq!(node.run(), ["stdout:new"]);
-    assert_eq!(node.tailer.take_counts().too_old, 1);
-}
-
-#[test]
 fn bad_input_costs_itself_only() {
     let mut node = Node::new(StartFrom::Beginning, true);
     node.append("0.log", out("1"));
@@ -416,23 +379,6 @@ fn bad_input_costs_itself_only() {
     assert_eq!(node.run(), ["stdout:1", "stdout:found", "stdout:bad \u{fffd} utf8 \0", "stdout:2"]);
     let counts = node.tailer.take_counts();
     assert_eq!((counts.torn, counts.unreadable), (2, 2));
-}
-
-#[test]
-fn a_log_whose_lane_is_held_back_is_not_read_and_its_neighbour_is() {
-    let mut node = Node::new(StartFrom::Beginning, true);
-    node.append("0.log", out("held"));
-    let other = node.dir.path().join("other_pod_uid2/app/0.log");
-    fs::create_dir_all(other.parent().unwrap()).unwrap();
-    fs::write(&other, out("free")).unwrap();
-    node.look();
-    let held = node.lanes.lane(Category::Application, &"ns".into());
-    node.lanes.pause(held, node.now + Duration::from_secs(5));
-    node.read();
-    assert_eq!(node.deliver(), ["stdout:free"]);
-    node.lanes.resume(node.now + Duration::from_secs(5));
-    node.read();
-    assert_eq!(node.deliver(), ["stdout:held"]);
 }
 
 impl Node {
@@ -506,94 +452,6 @@ fn a_line_begun_in_a_truncated_file_goes_as_it_is() {
     fs::write(node.path("0.log"), "2025-10-26T11:00:00.1Z stdout F after\n").unwrap();
     node.wait(1);
     assert_eq!(node.run(), ["stdout:begun ", "stdout:after"]);
-}
-
-#[test]
-fn a_line_that_its_writer_never_ended_is_sent_once_nobody_can_end_it() {
-    let mut node = Node::new(StartFrom::Beginning, true);
-    node.append("0.log", out("1") + &line("stderr", "P", "last ") + out("died here").trim_end());
-    assert_eq!(node.run(), ["stdout:1"]);
-    node.wait(20);
-    assert_eq!(node.run(), [""; 0], "the container lives");
-    node.append("1.log", out("2"));
-    assert_eq!(node.run(), ["stdout:2"]);
-    node.wait(20);
-    assert_eq!(node.run(), ["stdout:died here"]);
-    node.read();
-    node.wait(20);
-    assert_eq!(node.deliver(), ["stderr:last "]);
-    node.wait(20);
-    assert_eq!(node.tailer.totals().1, 1, "the ended attempt's file is closed");
-    assert_eq!(node.restart().run(), [""; 0]);
-}
-
-#[test]
-fn last_words_without_a_newline_end_the_line_that_waits_for_them() {
-    let mut node = Node::new(StartFrom::Beginning, true);
-    node.append("0.log", line("stdout", "P", "begun ") + out("ended").trim_end());
-    node.append("1.log", out("new life"));
-    assert_eq!(node.run(), ["stdout:new life"]);
-    node.read();
-    node.wait(20);
-    assert_eq!(node.run(), ["stdout:begun ended"]);
-}
-
-#[test]
-fn the_logs_of_a_lane_that_takes_little_have_their_turns() {
-    let mut node = Node::new(StartFrom::Beginning, true);
-    let pod = |n: usize| format!("ns_pod-{n}_uid{n}/app/0.log");
-    for n in 0..20 {
-        let path = node.dir.path().join(pod(n));
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        // The first three are in one lane; each has several passes' worth.
-        let text = if n < 3 { (0..20_000).map(|line| out(&format!("{n} {line}"))).collect() } else { String::new() };
-        fs::write(path, text).unwrap();
-    }
-    node.look();
-    let lane = node.lanes.lane(Category::Application, &"ns".into());
-    let mut seen = [0; 3];
-    for _ in 0..9 {
-        // A lane that takes a block or two in a pass.
-        node.lanes.narrow(lane);
-        node.tailer.read(&mut node.lanes, &mut node.positions, node.now, 1_000);
-        for message in node.deliver() {
-            seen[usize::from(message.as_bytes()[7] - b'0')] += 1;
-        }
-    }
-    assert!(seen.iter().all(|lines| *lines > 1_000), "{seen:?}");
-}
-
-#[test]
-fn a_rotated_file_without_a_final_newline_is_sent_whole_and_closed_for_good() {
-    let mut node = Node::new(StartFrom::Beginning, true);
-    node.append("0.log", out("1") + "torn");
-    node.rename("0.log", "0.log.20251026-101530");
-    node.append("0.log", out("2") + out("last").trim_end());
-    node.rename("0.log", "0.log.20251026-101531");
-    node.append("0.log", out("3"));
-    assert_eq!(node.run(), ["stdout:1", "stdout:2", "stdout:3"]);
-    node.wait(20);
-    assert_eq!(node.run(), ["stdout:last"]);
-    for _ in 0..3 {
-        node.wait(20);
-        assert_eq!(node.run(), [""; 0]);
-    }
-    assert_eq!((node.tailer.totals().1, node.tailer.take_counts().torn), (1, 1));
-}
-
-#[test]
-fn first_start_at_the_end_holds_for_files_that_stay_silent() {
-    let mut node = Node::new(StartFrom::End, true);
-    node.append("0.log", out("old"));
-    fs::write(node.host_path(), "old\n").unwrap();
-    node.look();
-    node.look_at_host();
-    node.read();
-    assert_eq!(node.deliver(), [""; 0]);
-    node.settle();
-    let mut node = node.restart();
-    node.append("0.log", out("new"));
-    assert_eq!((node.run(), node.run_host()), (vec!["stdout:new".to_owned()], vec![]));
 }
 
 #[test]

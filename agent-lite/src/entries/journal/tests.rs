@@ -36,16 +36,7 @@ fn export(sequence: u128, number: u64, unit: &str, more: &str) -> String {
 
 impl Node {
     fn new(positions: Positions, start: StartFrom) -> Self {
-        let lanes = Lanes::new(Settings {
-            compression: sluice_wire::Encoding::Zstd,
-            cluster: "c".into(),
-            node: "n".into(),
-            target_bytes: 192 << 10,
-            max_age: Duration::from_secs(1),
-            open_bytes: 6 << 20,
-            queued_bytes: 1 << 30,
-            lane_queued_bytes: 1 << 30,
-        });
+        let lanes = Lanes::new(Settings::for_tests());
         let settings = JournalSettings {
             directory: None,
             units: globs(&["*"]),

@@ -38,16 +38,7 @@ fn record(number: u64) -> Vec<u8> {
 
 impl Node {
     fn new(positions: Positions, start: StartFrom) -> Self {
-        let lanes = Lanes::new(Settings {
-            compression: sluice_wire::Encoding::Zstd,
-            cluster: "c".into(),
-            node: "n".into(),
-            target_bytes: 192 << 10,
-            max_age: Duration::from_secs(1),
-            open_bytes: 6 << 20,
-            queued_bytes: 1 << 30,
-            lane_queued_bytes: 1 << 30,
-        });
+        let lanes = Lanes::new(Settings::for_tests());
         let labels = Labels { cluster: "c".into(), environment: "e".into(), node: "n".into() };
         let mut positions = positions;
         let mut kmsg = Kmsg::new(Path::new("/dev/kmsg"), &labels, start, 0, &mut positions);

@@ -136,14 +136,10 @@ impl Agent {
         Self {
             dispatch: Dispatch::new(settings, state.path(), Some(ring), metrics.clone()),
             lanes: Lanes::new(BlockSettings {
-                cluster: "c".into(),
-                node: "n".into(),
                 target_bytes: 1 << 20,
-                max_age: Duration::from_secs(1),
-                open_bytes: 6 << 20,
                 queued_bytes: 64 << 20,
                 lane_queued_bytes: 16 << 20,
-                compression: sluice_wire::Encoding::Zstd,
+                ..BlockSettings::for_tests()
             }),
             positions,
             numbers,

@@ -6,8 +6,7 @@ use super::super::books::{Abandoned, Gap, LeftBehind};
 use super::super::content::Content;
 use super::super::file::LeftOut;
 use super::{Known, Log, Output, Reading, STREAMS};
-use crate::block::{Portion, Progress};
-use crate::record::Line;
+use crate::block::Progress;
 
 impl Log {
     /// Gives up what is not read of a file.
@@ -53,10 +52,9 @@ impl Log {
         }
     }
 
-    /// Decides what was left out where no line followed that would carry it, and tells of what was dropped.
-    pub(in crate::tail) fn tell_dropped(&mut self, known: &mut dyn Known, wall_ns: i64, output: &mut Output<'_>) {
-        for at in 0..self.files.len() {
-            let file = &mut self.files[at];
+    /// Decides what was left out where no line followed that would carry it.
+    pub(in crate::tail) fn settle_left_out(&mut self, known: &mut dyn Known) {
+        for file in &mut self.files {
             for stream in STREAMS {
                 let (left_out, progress) = (&mut file.left_out[stream as usize], &mut file.progress[stream as usize]);
                 // Lines before it are on their way: they, or what comes after them, will carry it.
@@ -66,30 +64,13 @@ impl Log {
                     *progress = Progress::from(end);
                 }
             }
-            let source = file.source;
-            if let Some(gap) = known.gap_of_dropped(source, wall_ns) {
-                self.tell(&gap, output);
-            }
         }
     }
 
-    /// Puts the record that tells of a gap into the log's lane, with a position of its own: where that is
-    /// stored, so is the record.
+    /// Puts the record that tells of a gap into the log's lane.
     pub(in crate::tail) fn tell(&mut self, gap: &Gap, output: &mut Output<'_>) {
         output.counts.gaps += 1;
-        let (message, common) = gap.render(&self.common[Stream::Whole as usize]);
-        let line = Line {
-            time_text: &[],
-            time: gap.until,
-            content: message.as_bytes(),
-            common: &common,
-            part: None,
-            parsed: None,
-        };
-        output.lanes.push(self.lane, &line, output.now);
-        let mut progress = Progress::from(gap.number - 1);
-        output.lanes.cover(self.lane, gap.mark(), Stream::Whole, &mut progress, gap.number, Portion::default());
-        output.lanes.cut_if_full(self.lane);
+        gap.tell(&self.common[Stream::Whole as usize], self.lane, output.lanes, output.now);
     }
 
     /// A compressed file that ends before it should.

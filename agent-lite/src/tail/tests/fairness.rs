@@ -1,4 +1,4 @@
-//! Budgets, weights and backlogs.
+//! Turns, budgets, weights and backlogs.
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
@@ -198,4 +198,46 @@ fn what_was_dropped_at_a_pods_end_is_told_although_its_file_is_gone() {
     assert_eq!(node.tailer.totals().1, 0);
     node.wait(11);
     assert_eq!(node.deliver(), [format!("gap:over-budget:{}", 29 * LINE)]);
+}
+
+#[test]
+fn a_log_whose_lane_is_held_back_is_not_read_and_its_neighbour_is() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("held"));
+    let other = node.dir.path().join("other_pod_uid2/app/0.log");
+    fs::create_dir_all(other.parent().unwrap()).unwrap();
+    fs::write(&other, out("free")).unwrap();
+    node.look();
+    let held = node.lanes.lane(Category::Application, &"ns".into());
+    node.lanes.pause(held, node.now + Duration::from_secs(5));
+    node.read();
+    assert_eq!(node.deliver(), ["stdout:free"]);
+    node.lanes.resume(node.now + Duration::from_secs(5));
+    node.read();
+    assert_eq!(node.deliver(), ["stdout:held"]);
+}
+
+#[test]
+fn the_logs_of_a_lane_that_takes_little_have_their_turns() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let pod = |n: usize| format!("ns_pod-{n}_uid{n}/app/0.log");
+    for n in 0..20 {
+        let path = node.dir.path().join(pod(n));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // The first three are in one lane; each has several passes' worth.
+        let text = if n < 3 { (0..20_000).map(|line| out(&format!("{n} {line}"))).collect() } else { String::new() };
+        fs::write(path, text).unwrap();
+    }
+    node.look();
+    let lane = node.lanes.lane(Category::Application, &"ns".into());
+    let mut seen = [0; 3];
+    for _ in 0..9 {
+        // A lane that takes a block or two in a pass.
+        node.lanes.narrow(lane);
+        node.tailer.read(&mut node.lanes, &mut node.positions, node.now, 1_000);
+        for message in node.deliver() {
+            seen[usize::from(message.as_bytes()[7] - b'0')] += 1;
+        }
+    }
+    assert!(seen.iter().all(|lines| *lines > 1_000), "{seen:?}");
 }

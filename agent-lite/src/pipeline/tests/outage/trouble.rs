@@ -1,0 +1,205 @@
+//! A spool that is full, damaged or cannot be written; blocks that are refused or cut; a producer that is new.
+
+use super::*;
+
+#[tokio::test]
+async fn a_spool_that_cannot_be_written_costs_nothing_while_the_agent_runs() {
+    let mut node = Node::new().await;
+    node.write("0.log", 0..300);
+    node.look_and_read_nothing();
+    node.delete();
+    // No block fits; the spool is told to have room, so that one is tried.
+    let directory = spool::directory(&node.dir.path().join("small"));
+    node.agent().spooling.spool = Some(Spool::open(&directory, 8 << 20).unwrap().0);
+    node.agent().spooling.spool.as_mut().unwrap().fill();
+    node.agent().lanes.set_spool_has_room(true);
+    let agent = node.agent();
+    agent.scan();
+    agent.tailer.read(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
+    node.look_and_read();
+    node.keep_house(10).await;
+    assert!(node.agent().metrics.spool_errors.get() > 0);
+    assert_eq!((node.agent().tailer.totals().1, node.in_spool()), (1, 0), "it is held open");
+    node.deliver().await;
+    node.assert_lines(0..300);
+}
+
+#[tokio::test]
+async fn refused_blocks_of_deleted_files_are_in_the_spool_before_they_leave_the_ring() {
+    let mut node = Node::new().await;
+    node.write("0.log", 0..300);
+    node.agent().scan();
+    node.look_and_read();
+    // All have numbers, and are on their way.
+    node.gateway.state().refusals = 1;
+    node.gateway.state().slow = true;
+    node.until(|_, gateway| gateway.state().requests == 1).await;
+    node.delete();
+    node.look_and_read();
+    assert_eq!(node.in_spool(), 0, "they are in the ring");
+    node.gateway.state().slow = false;
+    node.gateway.may_answer.notify_one();
+    // Refused; the first goes again, under another number, and takes all of them out of the ring.
+    node.gateway.state().silent = true;
+    node.until(|_, gateway| gateway.state().requests == 2).await;
+    node.kill();
+    node.gateway.state().silent = false;
+    node.start();
+    node.deliver().await;
+    node.assert_lines(0..300);
+}
+
+#[tokio::test]
+async fn refusals_of_spooled_blocks_change_neither_their_order_nor_their_number() {
+    let mut node = node_with_spooled_lines().await;
+    for _ in 0..3 {
+        node.release();
+        node.gateway.state().refusals = 2;
+        let before = node.gateway.state().requests;
+        node.until(|_, gateway| gateway.state().requests > before + 3).await;
+        node.kill();
+        node.start();
+        node.look_and_read();
+    }
+    node.deliver().await;
+    node.assert_lines(0..300);
+}
+
+#[tokio::test]
+async fn a_new_producer_keeps_the_spool() {
+    let mut node = node_with_spooled_lines().await;
+    node.keep_house(0).await;
+    let producer = node.agent().numbers.producer;
+    node.kill();
+    fs::write(node.dir.path().join("state/checkpoint.json"), "torn").unwrap();
+    node.start();
+    assert_ne!(node.agent().numbers.producer, producer);
+    node.deliver().await;
+    node.assert_lines(0..300);
+}
+
+#[tokio::test]
+async fn where_the_spool_is_full_files_are_held_open_and_nothing_is_lost() {
+    let mut node = Node::new().await;
+    let state = node.dir.path().join("state");
+    node.agent().spooling.spool = None;
+    let spool = Spool::open(&spool::directory(&state), 8 << 20).unwrap().0;
+    node.agent().spooling.spool = Some(spool);
+    fs::create_dir_all(node.path("")).unwrap();
+    // Does not compress to less than its half.
+    let word = |n: u64| format!("{:032x}", u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+    let content = |n: u64| (0..30).map(|at| word(n * 30 + at)).collect::<String>();
+    let lines = 20_000;
+    let text: String = (0..lines).map(|n| format!("2025-10-26T10:15:30.{n:09}Z stdout F {}\n", content(n))).collect();
+    fs::write(node.path("0.log"), &text).unwrap();
+    node.look_and_read_nothing();
+    node.delete();
+    node.look_and_read();
+    node.keep_house(10).await;
+    let (_, open, unread) = node.agent().tailer.totals();
+    assert_eq!((open, unread > 0), (1, true));
+    assert!(node.agent().metrics.spool_errors.get() > 0);
+    // The wheel: as room comes, more is read.
+    node.release();
+    while node.agent().tailer.totals().2 > 0 || !node.agent().lanes.is_empty() {
+        node.until(|agent, _| agent.lanes.is_empty()).await;
+        node.keep_house(0).await;
+        node.look_and_read();
+    }
+    let expected: Vec<String> = (0..lines).map(content).collect();
+    assert!(node.messages() == expected, "{} lines", node.messages().len());
+    assert_eq!(node.in_spool(), 0);
+}
+
+#[tokio::test]
+async fn what_is_damaged_in_the_spool_becomes_a_gap_and_the_rest_is_sent() {
+    let mut node = node_with_spooled_lines().await;
+    // Where nothing is to be seen, nothing is told of either.
+    node.write_other(900..901);
+    node.keep_house(0).await;
+    node.keep_house(6).await;
+    node.kill();
+    let log = fs::read_dir(node.dir.path().join("state/spool")).unwrap().map(|entry| entry.unwrap().path());
+    let log = log.filter(|path| path.extension().is_some_and(|extension| extension == "log")).max().unwrap();
+    let mut bytes = fs::read(&log).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&log, bytes).unwrap();
+    node.start();
+    node.deliver().await;
+    let messages = node.messages();
+    assert!(messages.contains(&content(900)));
+    let messages = messages.into_iter().filter(|message| *message != content(900));
+    let (gaps, lines): (Vec<String>, Vec<String>) = messages.partition(|message| message.starts_with("gap:vanished:"));
+    assert!(lines.len() > 50 && lines.len() < 300);
+    let expected: Vec<String> = (0..300).map(content).filter(|content| lines.contains(content)).collect();
+    assert_eq!(lines, expected);
+    let lost: usize = (0..300).filter(|n| !lines.contains(&content(*n))).map(|n| line(n).len()).sum();
+    assert_eq!(gaps, [format!("gap:vanished:{lost}")]);
+    let page = node.agent().close_books().into_iter().find(|page| page.log.contains("pod_uid")).unwrap();
+    assert_eq!((page.held, page.unread, page.abandoned[&Abandoned::Vanished]), (0, 0, lost as u64));
+}
+
+#[tokio::test]
+async fn a_hole_in_the_spool_costs_what_was_in_it_and_what_can_be_read_again_is() {
+    let mut node = Node::new().await;
+    node.write("0.log", 0..100);
+    node.write_other(500..600);
+    node.agent().scan();
+    node.look_and_read();
+    node.delete();
+    node.look_and_read();
+    assert!(node.in_spool() > 2);
+    // A block is gone, say with a power loss; those behind it follow on nothing.
+    node.agent().spooling.spool.as_mut().unwrap().release([1]);
+    node.keep_house(0).await;
+    node.kill();
+    node.start();
+    assert!(node.agent().metrics.possible_duplicates.get() > 0);
+    node.deliver().await;
+    let messages = node.messages();
+    assert!((500..600).all(|n| messages.contains(&content(n))), "the other file is there: all of it is read");
+    assert!((0..100).filter(|n| messages.contains(&content(*n))).count() > 50);
+    assert!(messages.iter().any(|message| message.starts_with("gap:vanished:")));
+}
+
+#[tokio::test]
+async fn killed_between_the_pieces_of_a_spooled_block_every_line_comes_once() {
+    let mut node = node_with_spooled_lines().await;
+    node.release();
+    node.gateway.state().too_large = 1;
+    node.until(|_, gateway| gateway.state().requests > 0).await;
+    node.until(|_, gateway| !gateway.state().messages.is_empty()).await;
+    node.kill();
+    node.start();
+    node.deliver().await;
+    node.keep_house(0).await;
+    node.assert_lines(0..300);
+    assert_eq!(node.in_spool(), 0);
+}
+
+#[tokio::test]
+async fn pieces_of_a_spooled_block_are_let_go_together() {
+    let mut node = node_with_spooled_lines().await;
+    node.gateway.state().too_large = 1;
+    node.deliver().await;
+    node.keep_house(0).await;
+    node.assert_lines(0..300);
+    assert_eq!(node.in_spool(), 0);
+}
+
+#[tokio::test]
+async fn what_was_written_after_the_last_checkpoint_is_in_the_books() {
+    let mut node = Node::new().await;
+    node.write("0.log", 0..10);
+    node.look_and_read_nothing();
+    node.keep_house(0).await;
+    node.write("0.log", 0..300);
+    node.delete();
+    node.look_and_read();
+    node.kill();
+    node.start();
+    node.deliver().await;
+    node.assert_lines(0..300);
+    assert_eq!(node.agent().close_books()[0].written, (0..300).map(|n| line(n).len() as u64).sum::<u64>());
+}
