@@ -3,32 +3,31 @@
 //! One thread does it all: look for files, read, cut, send, act on verdicts, checkpoint. What blocks
 //! on a disk's fsync goes to a thread of its own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, bail};
-use jiff::tz::TimeZone;
-use sluice_durable_log::OpenError;
-use sluice_wire::{BlockId, Lane};
+use anyhow::Context as _;
+use sluice_wire::BlockId;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Answer, Status};
-use crate::block::{self, Lanes, Queued};
+use crate::block::Lanes;
 use crate::books::{self, Book, Ledger};
 use crate::checkpoint::{Numbers, Positions, Snapshot, Store};
-use crate::config::{Config, FirstStart};
+use crate::config::Config;
 use crate::discover::{Discovery, Hint};
-use crate::enrich::{self, Pods};
+use crate::enrich::{self};
 use crate::entries::Entries;
 use crate::metrics::Metrics;
-use crate::ring::{self, Ring};
-use crate::ship::{self, Desk, Dispatch, Happening};
-use crate::tail::{Counts, Labels, StartFrom, Tailer, Workshop};
+use crate::ship::{Desk, Dispatch, Happening};
+use crate::tail::Tailer;
 
+mod count;
 mod spooling;
+mod start;
 
 use spooling::Spooling;
 
@@ -103,140 +102,6 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
 }
 
 impl Agent {
-    fn start(config: Config, metrics: Metrics, pods: Option<Pods>) -> anyhow::Result<Self> {
-        if let Err(error) = std::fs::create_dir_all(&config.state) {
-            tracing::error!(path = %config.state.display(), %error, "no state directory: logs are shipped at least once");
-        }
-        let store = Store::new(&config.state);
-        let loaded = store.load();
-        let ring_directory = ring::directory(&config.state);
-        if loaded.first_run || loaded.renewed.is_some() {
-            // Its blocks belong to a producer that is no more.
-            if let Err(error) = Ring::discard(&ring_directory) {
-                tracing::warn!(path = %ring_directory.display(), %error, "an old ring cannot be removed");
-            }
-        }
-        if let Some(why) = loaded.renewed {
-            tracing::warn!(?why, "a new producer id: what was sent since the last checkpoint may be sent again");
-        }
-        let (ring, kept) = open_ring(&ring_directory, config.ring_bytes)?;
-        let (spooling, left) = Spooling::open(&config.state, config.spool_bytes)?;
-        let start = match config.first_start {
-            FirstStart::Beginning => StartFrom::Beginning,
-            FirstStart::End => StartFrom::End,
-            FirstStart::Since(age) => {
-                StartFrom::Since(wall_ns().saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX)))
-            }
-        };
-        let since = match start {
-            StartFrom::Since(since) if loaded.first_run => Some(since),
-            _ => loaded.since,
-        };
-        let start = if loaded.first_run { start } else { since.map_or(StartFrom::Beginning, StartFrom::Since) };
-        let labels = Labels {
-            cluster: config.cluster.clone(),
-            environment: config.environment.clone(),
-            node: config.node.clone(),
-        };
-        let mut lanes = Lanes::new(block::Settings {
-            cluster: config.cluster.as_str().into(),
-            node: config.node.as_str().into(),
-            target_bytes: config.block_bytes,
-            max_age: config.block_age,
-            open_bytes: config.open_bytes,
-            queued_bytes: config.queued_bytes,
-            lane_queued_bytes: config.queued_bytes / 4,
-            compression: config.destination.compression,
-        });
-        let places = left.blocks.first().zip(left.blocks.last()).map(|(first, last)| (first.place, last.place));
-        lanes.begin_places(places, kept.len());
-        let settings = ship::Settings {
-            endpoints: config.destination.endpoints.clone(),
-            pool: config.destination.pool.clone(),
-            in_doubt_max: config.destination.in_doubt_max,
-            dead_letter_bytes: config.dead_letter_bytes,
-        };
-        let mut positions = loaded.positions;
-        let entries = entries(&config, &labels, start, &mut positions);
-        let workshop = Workshop::new(config.redactor()?, config.messages.clone(), node_zone());
-        let tailer = Tailer::new(labels, start, config.deleted, config.sharing.clone(), loaded.first_run)
-            .choosing(config.sources.pods.clone())
-            .following(loaded.written_ns)
-            .with_workshop(workshop)
-            .with_pods(pods);
-        let mut agent = Self {
-            discovery: config.pods.as_deref().map(Discovery::new),
-            tailer,
-            entries,
-            dispatch: Dispatch::new(settings, &config.state, ring, metrics.clone()),
-            spooling,
-            lanes,
-            ledger: Ledger::new(&positions),
-            positions,
-            numbers: loaded.numbers,
-            since,
-            store,
-            metrics,
-            config,
-            writing: JoinSet::new(),
-            written: None,
-        };
-        agent.take_up_ring(kept);
-        agent.take_up_spool(left, Self::scan);
-        // Numbers are reserved before the first one is used, and where a first start begins is written
-        // down before anything is read.
-        agent.tailer.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
-        agent.entries.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
-        // What is here now is known to the next start, too.
-        agent.positions.sight(agent.tailer.sightings());
-        agent.settle();
-        let snapshot = agent.snapshot(false);
-        match agent.store.write(&snapshot) {
-            Ok(()) => agent.numbers.reserved(&snapshot),
-            Err(error) => agent.say_checkpoint_failed(&error),
-        }
-        Ok(agent)
-    }
-
-    /// What was under way when the last run ended goes first. A block that does not follow on what is
-    /// stored (the ring was full once) is cut anew with all that come after it in its lane. Pieces of a
-    /// block that was too large share the fate of the last one, which has their positions.
-    fn take_up_ring(&mut self, kept: Vec<Queued>) {
-        let mut broken = HashSet::new();
-        let mut pieces: HashMap<Lane, Vec<Queued>> = HashMap::new();
-        let (mut decided, mut cut_anew) = (Vec::new(), Vec::new());
-        for block in kept {
-            let lane = block.header.lane.clone();
-            let whole = pieces.entry(lane.clone()).or_default();
-            whole.push(block);
-            let last = &whole[whole.len() - 1];
-            if last.header.positions.is_empty() {
-                continue;
-            }
-            if self.positions.are_stored(&last.header.positions) {
-                decided.extend(whole.drain(..).filter_map(|block| block.id()));
-            } else if broken.contains(&lane) || !self.positions.extend_by_ring(last.shares()) {
-                cut_anew.append(whole);
-                broken.insert(lane);
-            } else {
-                whole.drain(..).for_each(|block| self.lanes.restore(block));
-            }
-        }
-        // Pieces whose last one never came into the ring.
-        cut_anew.extend(pieces.into_values().flatten());
-        let records = cut_anew.iter().map(|block| u64::from(block.header.records)).sum();
-        self.metrics.possible_duplicates.inc_by(records);
-        if !cut_anew.is_empty() {
-            tracing::warn!(
-                blocks = cut_anew.len(),
-                records,
-                "blocks of the ring do not follow on what is stored: their lines are read again"
-            );
-        }
-        self.dispatch.checkpointed(decided);
-        self.dispatch.take_back(&cut_anew.iter().filter_map(Queued::id).collect::<Vec<_>>());
-    }
-
     /// The wheel.
     async fn turn(&mut self, stop: impl Future<Output = ()>, questions: &mut mpsc::Receiver<Answer>) {
         tokio::pin!(stop);
@@ -442,52 +307,6 @@ impl Agent {
         );
     }
 
-    fn count(&mut self) {
-        for counts in [self.tailer.take_counts(), self.entries.take_counts()] {
-            self.count_reading(&counts);
-        }
-        self.metrics.own_left_out.set(gauge(self.tailer.left_out()));
-        self.count_held();
-    }
-
-    fn count_reading(&self, counts: &Counts) {
-        self.metrics.read_bytes.inc_by(counts.bytes);
-        self.metrics.read_lines.inc_by(counts.lines);
-        self.metrics.torn_lines.inc_by(counts.torn);
-        self.metrics.torn_bytes.inc_by(counts.torn_bytes);
-        self.metrics.long_lines.inc_by(counts.long);
-        self.metrics.too_old_lines.inc_by(counts.too_old);
-        self.metrics.unreadable.inc_by(counts.unreadable);
-        self.metrics.truncated.inc_by(counts.truncated);
-        self.metrics.gaps.inc_by(counts.gaps);
-        self.metrics.dropped_lines.inc_by(counts.dropped);
-        self.metrics.undescribed_logs.inc_by(counts.undescribed);
-        self.metrics.audit_text_lines.inc_by(counts.no_events);
-        self.metrics.missing_entries.inc_by(counts.missing_entries);
-        self.metrics.journal_reader_ends.inc_by(counts.reader_ends);
-    }
-
-    fn count_held(&mut self) {
-        self.metrics.waiting_logs.set(gauge(self.tailer.undescribed()));
-        for (rule, matches) in self.tailer.redactions() {
-            self.metrics.redacted(rule, matches);
-        }
-        let cut = self.lanes.take_cut();
-        self.metrics.blocks.inc_by(cut.blocks);
-        self.metrics.raw_bytes.inc_by(cut.raw);
-        self.metrics.payload_bytes.inc_by(cut.payload);
-        let (logs, open_files, unread) = self.tailer.totals();
-        self.metrics.logs.set(gauge(logs));
-        self.metrics.open_files.set(gauge(open_files));
-        self.metrics.unread_bytes.set(i64::try_from(unread).unwrap_or(i64::MAX));
-        let (open, queued) = self.lanes.held_bytes();
-        self.metrics.open_block_bytes.set(gauge(open));
-        self.metrics.queued_bytes.set(gauge(queued));
-        self.metrics.held_records.set(i64::try_from(self.lanes.held_records()).unwrap_or(i64::MAX));
-        self.metrics.paused_lanes.set(gauge(self.lanes.paused()));
-        self.count_spool();
-    }
-
     /// Reads what is gone to its end while there is a spool for it, and nothing else.
     fn read_what_is_gone(&mut self, deadline: Instant) {
         self.scan();
@@ -547,43 +366,9 @@ impl Agent {
     }
 }
 
-/// What is read that is no file.
-fn entries(config: &Config, labels: &Labels, start: StartFrom, positions: &mut Positions) -> Entries {
-    let mut entries = Entries::default();
-    if let Some(journal) = &config.sources.journal {
-        entries = entries.with_journal(journal.clone(), labels, start, wall_ns(), positions);
-    }
-    if let Some(path) = &config.sources.kmsg {
-        entries = entries.with_kmsg(path, labels, start, wall_ns(), positions);
-    }
-    entries
-}
-
-/// A ring, or none where its directory cannot be used; an error where another agent uses it.
-fn open_ring(directory: &std::path::Path, bytes: u64) -> anyhow::Result<(Option<Ring>, Vec<Queued>)> {
-    match Ring::open(directory, bytes) {
-        Ok((ring, kept)) => Ok((Some(ring), kept)),
-        Err(error @ OpenError::Locked { .. }) => bail!("{error}"),
-        Err(error) => {
-            tracing::error!(%error, "no in-flight ring: logs are shipped at least once");
-            Ok((None, Vec::new()))
-        }
-    }
-}
-
-/// The node's zone, as its `/etc/localtime` says; UTC where there is none.
-fn node_zone() -> TimeZone {
-    let read = std::fs::read("/etc/localtime").ok();
-    read.and_then(|bytes| TimeZone::tzif("localtime", &bytes).ok()).unwrap_or(TimeZone::UTC)
-}
-
 fn wall_ns() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
-
-fn gauge(value: usize) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

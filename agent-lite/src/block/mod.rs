@@ -5,18 +5,21 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, Bytes};
 use sluice_wire::{Category, Header, Lane as LaneKey, Position, ProducerId, Stream, limits};
 
 use crate::record::{Encoder, Line};
 
 mod compress;
+mod lane;
+mod portion;
 mod queued;
 mod spooled;
 
 pub use compress::Compressor;
+use lane::{Lane, Window};
+pub use portion::Portion;
 pub use queued::{Doubt, Queued};
-use spooled::{Spooled, Spooling};
+use spooled::Spooling;
 pub use spooled::{Stub, Unspooled};
 
 /// A lane, for as long as the agent runs.
@@ -79,53 +82,6 @@ impl Progress {
     }
 }
 
-/// What a block's position stands for, in bytes of its source.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Portion {
-    /// Of lines that are in the block.
-    pub taken: u64,
-    /// Of lines between them that were left out, by reason. They are decided with the block: of what is not
-    /// stored, a later run may leave out others.
-    pub left_out: [u64; Portion::REASONS],
-}
-
-impl Portion {
-    /// Reasons to leave a line out.
-    pub const REASONS: usize = 3;
-    /// Bytes that it takes in ring and spool.
-    pub const LEN: usize = 8 * (1 + Self::REASONS);
-
-    /// Of one line that is in the block.
-    #[must_use]
-    pub fn of(taken: u64) -> Self {
-        Self { taken, ..Self::default() }
-    }
-
-    /// All bytes.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.taken + self.left_out.iter().sum::<u64>()
-    }
-
-    /// Appends it, [`Portion::LEN`] bytes, as ring and spool keep it.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        let numbers = std::iter::once(self.taken).chain(self.left_out);
-        numbers.for_each(|bytes| out.extend_from_slice(&bytes.to_le_bytes()));
-    }
-
-    /// Reads one. There are [`Portion::LEN`] bytes.
-    pub fn read(from: &mut Bytes) -> Self {
-        Self { taken: from.get_u64_le(), left_out: std::array::from_fn(|_| from.get_u64_le()) }
-    }
-}
-
-impl std::ops::AddAssign for Portion {
-    fn add_assign(&mut self, other: Self) {
-        self.taken += other.taken;
-        self.left_out.iter_mut().zip(other.left_out).for_each(|(mine, others)| *mine += others);
-    }
-}
-
 /// Positions in one block before it is cut: below the limit by what one record can add.
 const MAX_POSITIONS: usize = limits::POSITIONS - 64;
 
@@ -135,58 +91,6 @@ const LARGE_CONTENT: usize = 32 * 1024;
 
 /// The most content that [`Lanes::push`] takes at once.
 pub const MAX_CONTENT: usize = 160 * 1024;
-
-#[derive(Debug)]
-struct Lane {
-    category: Category,
-    scope: Arc<str>,
-    open: Open,
-    /// Lower than the configured target for a while once a gateway has said `too-large`.
-    target_bytes: usize,
-    queue: VecDeque<Queued>,
-    queued_bytes: usize,
-    /// Behind the queue.
-    spooled: Spooled,
-    /// Blocks at the head of the queue that a request under way carries.
-    in_flight: usize,
-    paused_until: Option<Instant>,
-    window: Window,
-}
-
-/// How many of a lane's blocks one request may carry. A refused block takes all behind it back with it, so
-/// that a lane at its limit sends them in vain each time: it tries with one, and with more only once some
-/// have passed.
-#[derive(Debug, Clone, Copy)]
-struct Window {
-    blocks: usize,
-    /// Requests in a row that were accepted as a whole.
-    accepted: u32,
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self { blocks: usize::MAX, accepted: 0 }
-    }
-}
-
-/// Accepted requests in a row after which a lane's window is doubled.
-const WIDEN_AFTER: u32 = 4;
-
-/// A block that still grows.
-#[derive(Debug, Default)]
-struct Open {
-    /// Distinguishes it from all others of this run; 0: none.
-    id: u64,
-    raw: Vec<u8>,
-    records: u32,
-    longest: usize,
-    first_time: i64,
-    last_time: i64,
-    since: Option<Instant>,
-    positions: Vec<Position>,
-    /// What each of them stands for.
-    portions: Vec<Portion>,
-}
 
 /// All lanes of the agent.
 #[derive(Debug)]
@@ -243,18 +147,7 @@ impl Lanes {
     /// The lane of a category and namespace (or unit), made where it is new.
     pub fn lane(&mut self, category: Category, scope: &Arc<str>) -> LaneId {
         *self.ids.entry((category, scope.clone())).or_insert_with(|| {
-            self.lanes.push(Lane {
-                category,
-                scope: scope.clone(),
-                open: Open::default(),
-                target_bytes: self.settings.target_bytes,
-                queue: VecDeque::new(),
-                queued_bytes: 0,
-                spooled: Spooled::default(),
-                in_flight: 0,
-                paused_until: None,
-                window: Window::default(),
-            });
+            self.lanes.push(Lane::new(category, scope.clone(), self.settings.target_bytes));
             LaneId(self.lanes.len() - 1)
         })
     }
@@ -477,15 +370,13 @@ impl Lanes {
 
     /// Notes that a block of the lane was refused.
     pub fn narrow(&mut self, id: LaneId) {
-        self.lanes[id.0].window = Window { blocks: 1, accepted: 0 };
+        self.lanes[id.0].window = Window::narrow();
     }
 
     /// Notes that all blocks of a request of the lane were accepted.
     pub fn widen(&mut self, id: LaneId) {
         let lane = &mut self.lanes[id.0];
-        lane.window.accepted += 1;
-        if lane.window.accepted >= WIDEN_AFTER {
-            lane.window = Window { blocks: lane.window.blocks.saturating_mul(2), accepted: 0 };
+        if lane.window.widen() {
             lane.target_bytes = (lane.target_bytes * 2).min(self.settings.target_bytes);
         }
     }

@@ -1,3 +1,4 @@
+use super::lane::WIDEN_AFTER;
 use super::*;
 use crate::parse::message::{Parsed, Parser, TimeContext};
 use proptest::prelude::*;

@@ -8,7 +8,8 @@ use std::path::Path;
 use anyhow::bail;
 use sluice_durable_log::OpenError;
 
-use super::{Agent, gauge};
+use super::Agent;
+use super::count::gauge;
 use crate::block::{Stub, Unspooled};
 use crate::spool::{self, Found, Left, Spool};
 use crate::tail::Known as _;

@@ -7,6 +7,7 @@ use super::*;
 use crate::block::{Doubt, Portion, Progress};
 use crate::checkpoint::Loaded;
 use crate::record::Line;
+use crate::ring::{self, Ring};
 use crate::tail::Known as _;
 
 mod outage;

@@ -1,6 +1,7 @@
 //! Files that are deleted while no gateway has their lines, and an agent that is killed at every step: each
 //! line once, in order, and books that balance.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -11,12 +12,13 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use sluice_wire::block::Frames;
 use sluice_wire::payload::{Checker, Depth};
-use sluice_wire::{JournalId, Reason, Verdict, push};
+use sluice_wire::{JournalId, Lane, Reason, Verdict, push};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use super::*;
+use crate::block;
 use crate::ship::Endpoint;
 use crate::spool::{self, Spool};
 use crate::tail::Abandoned;

@@ -1,0 +1,190 @@
+//! How the agent begins: its state is opened, and what an earlier run left under way goes first.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use anyhow::bail;
+use jiff::tz::TimeZone;
+use sluice_durable_log::OpenError;
+use sluice_wire::Lane;
+use tokio::task::JoinSet;
+
+use super::spooling::Spooling;
+use super::{Agent, wall_ns};
+use crate::block::{self, Lanes, Queued};
+use crate::books::Ledger;
+use crate::checkpoint::{Positions, Store};
+use crate::config::{Config, FirstStart};
+use crate::discover::Discovery;
+use crate::enrich::Pods;
+use crate::entries::Entries;
+use crate::metrics::Metrics;
+use crate::ring::{self, Ring};
+use crate::ship::{self, Dispatch};
+use crate::tail::{Labels, StartFrom, Tailer, Workshop};
+
+impl Agent {
+    pub(super) fn start(config: Config, metrics: Metrics, pods: Option<Pods>) -> anyhow::Result<Self> {
+        if let Err(error) = std::fs::create_dir_all(&config.state) {
+            tracing::error!(path = %config.state.display(), %error, "no state directory: logs are shipped at least once");
+        }
+        let store = Store::new(&config.state);
+        let loaded = store.load();
+        let ring_directory = ring::directory(&config.state);
+        if loaded.first_run || loaded.renewed.is_some() {
+            // Its blocks belong to a producer that is no more.
+            if let Err(error) = Ring::discard(&ring_directory) {
+                tracing::warn!(path = %ring_directory.display(), %error, "an old ring cannot be removed");
+            }
+        }
+        if let Some(why) = loaded.renewed {
+            tracing::warn!(?why, "a new producer id: what was sent since the last checkpoint may be sent again");
+        }
+        let (ring, kept) = open_ring(&ring_directory, config.ring_bytes)?;
+        let (spooling, left) = Spooling::open(&config.state, config.spool_bytes)?;
+        let start = match config.first_start {
+            FirstStart::Beginning => StartFrom::Beginning,
+            FirstStart::End => StartFrom::End,
+            FirstStart::Since(age) => {
+                StartFrom::Since(wall_ns().saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX)))
+            }
+        };
+        let since = match start {
+            StartFrom::Since(since) if loaded.first_run => Some(since),
+            _ => loaded.since,
+        };
+        let start = if loaded.first_run { start } else { since.map_or(StartFrom::Beginning, StartFrom::Since) };
+        let labels = Labels {
+            cluster: config.cluster.clone(),
+            environment: config.environment.clone(),
+            node: config.node.clone(),
+        };
+        let mut lanes = Lanes::new(block::Settings {
+            cluster: config.cluster.as_str().into(),
+            node: config.node.as_str().into(),
+            target_bytes: config.block_bytes,
+            max_age: config.block_age,
+            open_bytes: config.open_bytes,
+            queued_bytes: config.queued_bytes,
+            lane_queued_bytes: config.queued_bytes / 4,
+            compression: config.destination.compression,
+        });
+        let places = left.blocks.first().zip(left.blocks.last()).map(|(first, last)| (first.place, last.place));
+        lanes.begin_places(places, kept.len());
+        let settings = ship::Settings {
+            endpoints: config.destination.endpoints.clone(),
+            pool: config.destination.pool.clone(),
+            in_doubt_max: config.destination.in_doubt_max,
+            dead_letter_bytes: config.dead_letter_bytes,
+        };
+        let mut positions = loaded.positions;
+        let entries = entries(&config, &labels, start, &mut positions);
+        let workshop = Workshop::new(config.redactor()?, config.messages.clone(), node_zone());
+        let tailer = Tailer::new(labels, start, config.deleted, config.sharing.clone(), loaded.first_run)
+            .choosing(config.sources.pods.clone())
+            .following(loaded.written_ns)
+            .with_workshop(workshop)
+            .with_pods(pods);
+        let mut agent = Self {
+            discovery: config.pods.as_deref().map(Discovery::new),
+            tailer,
+            entries,
+            dispatch: Dispatch::new(settings, &config.state, ring, metrics.clone()),
+            spooling,
+            lanes,
+            ledger: Ledger::new(&positions),
+            positions,
+            numbers: loaded.numbers,
+            since,
+            store,
+            metrics,
+            config,
+            writing: JoinSet::new(),
+            written: None,
+        };
+        agent.take_up_ring(kept);
+        agent.take_up_spool(left, Self::scan);
+        // Numbers are reserved before the first one is used, and where a first start begins is written
+        // down before anything is read.
+        agent.tailer.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
+        agent.entries.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
+        // What is here now is known to the next start, too.
+        agent.positions.sight(agent.tailer.sightings());
+        agent.settle();
+        let snapshot = agent.snapshot(false);
+        match agent.store.write(&snapshot) {
+            Ok(()) => agent.numbers.reserved(&snapshot),
+            Err(error) => agent.say_checkpoint_failed(&error),
+        }
+        Ok(agent)
+    }
+
+    /// What was under way when the last run ended goes first. A block that does not follow on what is
+    /// stored (the ring was full once) is cut anew with all that come after it in its lane. Pieces of a
+    /// block that was too large share the fate of the last one, which has their positions.
+    fn take_up_ring(&mut self, kept: Vec<Queued>) {
+        let mut broken = HashSet::new();
+        let mut pieces: HashMap<Lane, Vec<Queued>> = HashMap::new();
+        let (mut decided, mut cut_anew) = (Vec::new(), Vec::new());
+        for block in kept {
+            let lane = block.header.lane.clone();
+            let whole = pieces.entry(lane.clone()).or_default();
+            whole.push(block);
+            let last = &whole[whole.len() - 1];
+            if last.header.positions.is_empty() {
+                continue;
+            }
+            if self.positions.are_stored(&last.header.positions) {
+                decided.extend(whole.drain(..).filter_map(|block| block.id()));
+            } else if broken.contains(&lane) || !self.positions.extend_by_ring(last.shares()) {
+                cut_anew.append(whole);
+                broken.insert(lane);
+            } else {
+                whole.drain(..).for_each(|block| self.lanes.restore(block));
+            }
+        }
+        // Pieces whose last one never came into the ring.
+        cut_anew.extend(pieces.into_values().flatten());
+        let records = cut_anew.iter().map(|block| u64::from(block.header.records)).sum();
+        self.metrics.possible_duplicates.inc_by(records);
+        if !cut_anew.is_empty() {
+            tracing::warn!(
+                blocks = cut_anew.len(),
+                records,
+                "blocks of the ring do not follow on what is stored: their lines are read again"
+            );
+        }
+        self.dispatch.checkpointed(decided);
+        self.dispatch.take_back(&cut_anew.iter().filter_map(Queued::id).collect::<Vec<_>>());
+    }
+}
+
+/// What is read that is no file.
+fn entries(config: &Config, labels: &Labels, start: StartFrom, positions: &mut Positions) -> Entries {
+    let mut entries = Entries::default();
+    if let Some(journal) = &config.sources.journal {
+        entries = entries.with_journal(journal.clone(), labels, start, wall_ns(), positions);
+    }
+    if let Some(path) = &config.sources.kmsg {
+        entries = entries.with_kmsg(path, labels, start, wall_ns(), positions);
+    }
+    entries
+}
+
+/// A ring, or none where its directory cannot be used; an error where another agent uses it.
+fn open_ring(directory: &std::path::Path, bytes: u64) -> anyhow::Result<(Option<Ring>, Vec<Queued>)> {
+    match Ring::open(directory, bytes) {
+        Ok((ring, kept)) => Ok((Some(ring), kept)),
+        Err(error @ OpenError::Locked { .. }) => bail!("{error}"),
+        Err(error) => {
+            tracing::error!(%error, "no in-flight ring: logs are shipped at least once");
+            Ok((None, Vec::new()))
+        }
+    }
+}
+
+/// The node's zone, as its `/etc/localtime` says; UTC where there is none.
+fn node_zone() -> TimeZone {
+    let read = std::fs::read("/etc/localtime").ok();
+    read.and_then(|bytes| TimeZone::tzif("localtime", &bytes).ok()).unwrap_or(TimeZone::UTC)
+}
