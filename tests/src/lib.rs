@@ -168,6 +168,14 @@ impl Stack {
         metrics::wait_until(&format!("{}/metrics", self.agent_admin), name, labels, holds, PATIENCE).await
     }
 
+    /// Waits until a metric of the gateway's is as it should be.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub async fn until_gateway(&self, name: &str, labels: &[(&str, &str)], holds: impl Fn(f64) -> bool) -> Result<f64> {
+        metrics::wait_until(&format!("{}/metrics", self.gateway_admin), name, labels, holds, PATIENCE).await
+    }
+
     /// A writer's configuration over this stack's pods.
     #[must_use]
     pub fn writer(&self) -> write::Config {

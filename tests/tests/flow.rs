@@ -65,12 +65,19 @@ async fn the_books_balance_when_all_is_delivered() {
     let report = stack.check_files(&manifest, Tenants::single("main")).await.expect("read");
     report.assert_clean(0);
     let lines = manifest.lines() as f64;
-    // Read, acknowledged, accepted, delivered: the same number, each in its own program's books.
+    // Read, acknowledged, accepted, delivered: the same number, each in its own program's books. A line is in its
+    // place before they say so.
+    let delivered = [("outcome", "delivered")];
     stack.until_agent("sluice_agent_read_lines_total", &[], |read| read >= lines).await.expect("counted");
+    stack.until_agent("sluice_agent_acknowledged_records_total", &[], |stored| stored >= lines).await.expect("counted");
+    stack
+        .until_gateway("sluice_gateway_deliver_records_total", &delivered, |done| done >= lines)
+        .await
+        .expect("counted");
     let agent = stack.agent_metrics().await.expect("metrics");
     let gateway = stack.gateway_metrics().await.expect("metrics");
     assert_eq!(agent.get("sluice_agent_read_lines_total", &[]), Some(lines));
     assert_eq!(agent.get("sluice_agent_acknowledged_records_total", &[]), Some(lines));
     assert_eq!(gateway.get("sluice_gateway_receive_accepted_lines_total", &[]), Some(lines));
-    assert_eq!(gateway.get("sluice_gateway_deliver_records_total", &[("outcome", "delivered")]), Some(lines));
+    assert_eq!(gateway.get("sluice_gateway_deliver_records_total", &delivered), Some(lines));
 }
