@@ -136,6 +136,12 @@ impl Stack {
         &self.gateway_push
     }
 
+    /// The agent's admin server.
+    #[must_use]
+    pub fn agent_admin(&self) -> &str {
+        &self.agent_admin
+    }
+
     /// The agent's metrics.
     ///
     /// # Errors
