@@ -1,7 +1,8 @@
 //! Parking: entries of tenants that do not get through, or that pin more of the journal than this
 //! destination may, are copied out of its way; and back, once they do get through.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -62,20 +63,38 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
         }
     }
 
-    /// Puts the entries of parked tenants on the list, and moves their batches that are recorded.
+    /// Puts the entries of parked tenants on the list, but for one batch of each that finds out whether it gets
+    /// through again, and moves their batches that are recorded.
     fn set_aside(&mut self, now: Instant) {
+        let mut probed = self.probed();
         let tenants = &self.tenants;
         let is_parked = |tenant: &str| tenants.is_parked(tenant, now);
-        let mut aside: VecDeque<Batch> = self.gather.of_tenants(is_parked).into();
-        let (queued, kept): (VecDeque<_>, VecDeque<_>) =
-            self.queue.drain(..).partition(|batch| !batch.recorded && is_parked(&batch.tenant));
+        let mut waiting = std::mem::take(&mut self.queue);
+        waiting.extend(self.gather.of_tenants(is_parked));
+        let (aside, kept): (VecDeque<_>, VecDeque<_>) = waiting.into_iter().partition(|batch| {
+            !batch.recorded && is_parked(&batch.tenant) && !probed.insert(Arc::clone(&batch.tenant))
+        });
         self.queue = kept;
-        aside.extend(queued);
         for batch in aside {
             // Those that came out of the parking log are handed out again once the tenant gets through.
             self.passed_over |= self.dissolve(batch);
         }
         self.move_batches(now);
+        // What probed for a tenant was lost: what is parked is taken back, and the first of it probes.
+        if self.tenants.forget_failing(|tenant| !probed.contains(tenant)) && std::mem::take(&mut self.passed_over) {
+            self.subscription.rewind_parked();
+        }
+    }
+
+    /// Tenants of which something is under way that will tell whether they get through.
+    fn probed(&self) -> HashSet<Arc<str>> {
+        let of = |batch: &Batch| Arc::clone(&batch.tenant);
+        let tells = |then: Then, batch: &Batch| then != Then::Decide || !batch.letters.is_empty();
+        let scheduled = self.schedule.iter().filter(|(then, batch)| tells(*then, batch)).map(|(_, batch)| of(batch));
+        let to_count = self.to_count.iter().filter(|(then, _)| *then == Then::Count).map(|(_, batch)| of(batch));
+        let recorded = self.queue.iter().filter(|batch| batch.recorded).map(of);
+        let counted = self.counted_tenants.keys().cloned();
+        self.tenants.in_flight().chain(scheduled).chain(to_count).chain(recorded).chain(counted).collect()
     }
 
     /// The same for an ordered destination, which has no batches in doubt: all that it holds, in order,
@@ -157,7 +176,8 @@ impl<S: Subscription, D: Destination> Worker<S, D> {
     /// Records the batches whose record tells former places of their members.
     pub(super) fn record_stale(&mut self) -> Result<(), Error> {
         let (Some(log), false) = (&mut self.batch_log, self.stale.is_empty()) else { return Ok(()) };
-        let batches = self.schedule.iter().chain(&self.queue).chain(self.to_count.iter().map(|(_, batch)| batch));
+        let scheduled = self.schedule.iter().map(|(_, batch)| batch);
+        let batches = scheduled.chain(&self.queue).chain(self.to_count.iter().map(|(_, batch)| batch));
         let stale: Vec<&Batch> = batches.filter(|batch| self.stale.contains(&batch.id)).collect();
         log.record(&stale)?;
         for batch in stale {

@@ -64,8 +64,8 @@ impl Schedule {
         self.due.extract_if(.., |_, (what, _)| *what == then).map(|(_, (_, batch))| batch).collect()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Batch> {
-        self.due.values().map(|(_, batch)| batch)
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Then, &Batch)> {
+        self.due.values().map(|(then, batch)| (*then, batch))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Then, &mut Batch)> {

@@ -94,6 +94,25 @@ impl Tenants {
         *failing = Some(Failing { since, why: why.to_owned(), held, said: said.unwrap_or(now) });
     }
 
+    /// Those that have requests under way.
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = Arc<str>> {
+        self.states.iter().filter(|(_, state)| state.in_flight > 0).map(|(tenant, _)| Arc::clone(tenant))
+    }
+
+    /// Forgets of some that they fail: the next answer will tell. True if there were any.
+    pub(super) fn forget_failing(&mut self, chosen: impl Fn(&str) -> bool) -> bool {
+        let before = self.states.len();
+        let (destination, held) = (&*self.destination, &self.held);
+        self.states.retain(|tenant, state| {
+            let goes = state.in_flight == 0 && state.failing.is_some() && chosen(tenant);
+            if goes {
+                held.with_label_values(&[destination, tenant]).set(0);
+            }
+            !goes
+        });
+        self.states.len() < before
+    }
+
     /// Whether its entries go to the parking log.
     pub(super) fn is_parked(&self, tenant: &str, now: Instant) -> bool {
         let failing = self.states.get(tenant).and_then(|state| state.failing.as_ref());

@@ -3,6 +3,7 @@
 
 mod files;
 mod parking;
+mod probe;
 mod store;
 
 use std::cell::RefCell;
