@@ -79,6 +79,8 @@ pub(super) struct LogFile {
     pub(super) is_complete: bool,
     /// No directory lists it any more since that look.
     pub(super) gone: Option<u64>,
+    /// The agent stops, and this is gone or stands before what is.
+    pub(super) now_or_never: bool,
     /// Its last read failed, which was said.
     pub(super) unreadable: bool,
     /// In the middle of a line that is longer than the buffer.
@@ -160,6 +162,7 @@ impl LogFile {
             progress: [Progress::default(); 3],
             finished_at: None,
             gone: None,
+            now_or_never: false,
             unreadable: false,
             long: None,
             left_out: [LeftOut::default(); 3],
@@ -249,6 +252,11 @@ impl LogFile {
             return Portion::of(taken);
         }
         Portion { taken, left_out: std::mem::take(left_out).bytes }
+    }
+
+    /// Whether it is read whatever limit holds and whether its lane takes records or not: later nobody can.
+    pub(super) fn cannot_wait(&self) -> bool {
+        self.gone.is_some() || self.now_or_never
     }
 
     /// The ids under which it is known: its own, and the one that its truncations are counted under.

@@ -31,6 +31,7 @@ mod audit;
 mod follow;
 mod gap;
 mod join;
+mod stop;
 
 use join::Pending;
 
@@ -252,7 +253,7 @@ impl Log {
                 continue;
             }
             // In order also where only what is gone is read: what stands before it waits, and so does it.
-            if !reading.output.lanes.takes_lines(self.lane, self.files[at].gone.is_some()) {
+            if !reading.output.lanes.takes_lines(self.lane, self.files[at].cannot_wait()) {
                 break;
             }
             match self.read_file(at, reading) {
@@ -295,7 +296,7 @@ impl Log {
 
     /// What is gone is read at once, whatever limit its pod has: it takes room on the disk.
     fn may_read_on(&self, at: usize, reading: &Reading<'_>) -> bool {
-        self.deficit > 0 && (self.files[at].gone.is_some() || self.share.may_read(reading.output.now))
+        self.deficit > 0 && (self.files[at].cannot_wait() || self.share.may_read(reading.output.now))
     }
 
     /// Reads one buffer's worth of one file. Gives the bytes consumed; 0: no whole line is there.

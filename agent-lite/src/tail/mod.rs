@@ -30,6 +30,7 @@ mod known;
 mod log;
 mod pods;
 mod share;
+mod stop;
 mod treat;
 
 pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, LeftBehind, Sighting};
@@ -300,12 +301,10 @@ impl Tailer {
     /// are too many.
     pub fn clean_up(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
         let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
-        for log in &mut self.logs {
-            log.clean_up(known, &mut output);
-        }
+        self.logs.iter_mut().for_each(|log| log.clean_up(known, &mut output));
         if self.told_dropped.is_none_or(|told| now.saturating_duration_since(told) >= TELL_DROPPED) {
             self.told_dropped = Some(now);
-            self.logs.iter_mut().for_each(|log| log.settle_left_out(known));
+            self.settle_left_out(known);
             self.tell_dropped(lanes, known, now, wall_ns);
         }
         self.give_up_deleted(lanes, known, now);
@@ -335,7 +334,8 @@ impl Tailer {
         }
     }
 
-    /// Gives up the deleted files that are beyond the bound, those first that were deleted first.
+    /// Gives up the deleted files that are beyond the bound, those first that were deleted first. Where a log
+    /// waits for its pod's metadata it goes on without, rather than lose lines: it is judged the next time.
     fn give_up_deleted(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant) {
         let spool = lanes.spool_has_room();
         let mut held: Vec<(u64, u64)> = self.logs.iter().flat_map(|log| log.held_deleted(spool)).collect();
@@ -353,7 +353,12 @@ impl Tailer {
         let Some(up_to) = up_to else { return };
         let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
         for log in &mut self.logs {
-            log.give_up_deleted(up_to, known, &mut output);
+            if log.waits_since().is_some() && log.holds_deleted(up_to) {
+                output.counts.undescribed += 1;
+                log.go_on_undescribed();
+            } else {
+                log.give_up_deleted(up_to, known, &mut output);
+            }
         }
     }
 

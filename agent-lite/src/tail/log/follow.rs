@@ -213,12 +213,17 @@ impl Log {
     }
 
     /// Deleted files that are held open, not read to their end: since which look, and what each takes on the
-    /// disk. Without those that are being read into a spool.
+    /// disk. Without those that are being read into a spool: what waits for its pod's metadata is not.
     pub(in crate::tail) fn held_deleted(&self, spool: bool) -> impl Iterator<Item = (u64, u64)> {
         let may_be_read = |file: &&LogFile| file.is_finished() || (file.gone.is_some() && !file.unreadable);
-        let being_read = if spool { self.files.iter().take_while(may_be_read).count() } else { 0 };
+        let being_read = if spool && self.waits_since.is_none() { self.files.iter().take_while(may_be_read).count() } else { 0 };
         let held = |file: &LogFile| file.gone.filter(|_| file.content.is_some()).map(|since| (since, file.size));
         self.files.iter().skip(being_read).filter_map(held)
+    }
+
+    /// Whether it holds files that were deleted at or before that look.
+    pub(in crate::tail) fn holds_deleted(&self, look: u64) -> bool {
+        self.files.iter().any(|file| file.content.is_some() && file.gone.is_some_and(|since| since <= look))
     }
 
     /// Gives up what is not read of the files that were deleted at or before that look.
