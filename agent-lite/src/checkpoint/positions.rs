@@ -389,6 +389,11 @@ impl Known for Positions {
         *stored = (*stored).max(end);
     }
 
+    fn book_left_out(&mut self, source: u64, end: u64, left_out: [u64; Portion::REASONS]) {
+        let bytes: u64 = left_out.iter().sum();
+        self.source(source).leave_out(end.saturating_sub(bytes)..end, left_out);
+    }
+
     fn gap_of_dropped(&mut self, source: u64, wall_ns: i64) -> Option<Gap> {
         let source = self.sources.get_mut(&source)?;
         let Dropped { from, to, bytes } = source.dropped.take()?;

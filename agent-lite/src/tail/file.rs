@@ -112,6 +112,15 @@ pub(super) enum LongLine {
         /// Where it begins in the file.
         start: u64,
     },
+    /// It is left out by a decision, and told of like any other.
+    LeftOut {
+        /// Whose it is.
+        stream: Stream,
+        /// Which decision.
+        why: Abandoned,
+        /// Where it begins in the file.
+        start: u64,
+    },
     /// It is stepped over: stored already, or given up.
     Passed {
         /// Why, where it is given up.
@@ -125,7 +134,7 @@ impl LongLine {
     /// Where it begins in its file.
     pub(super) fn start(self) -> u64 {
         match self {
-            Self::Taken { start, .. } | Self::Passed { start, .. } => start,
+            Self::Taken { start, .. } | Self::LeftOut { start, .. } | Self::Passed { start, .. } => start,
         }
     }
 }
@@ -312,9 +321,20 @@ impl LogFile {
         metadata.map_or(0, |metadata| metadata.mtime().saturating_mul(1_000_000_000) + metadata.mtime_nsec())
     }
 
+    /// Books what was left out of it, for no line of it will follow that could carry it.
+    pub(super) fn book_left_out(&mut self, known: &mut dyn Known) {
+        for left_out in &mut self.left_out {
+            let LeftOut { end, bytes } = std::mem::take(left_out);
+            if end > 0 {
+                known.book_left_out(self.source, end, bytes);
+            }
+        }
+    }
+
     /// It was truncated: from now on it is another source, whatever it begins with, so that positions of
     /// what it held before say nothing of what it holds now.
     pub(super) fn begin_anew(&mut self, known: &mut dyn Known) {
+        self.book_left_out(known);
         known.note_truncation(self.base, self.source);
         self.base = 0;
         self.source = 0;
@@ -325,7 +345,6 @@ impl LogFile {
         self.ahead = 0;
         self.progress = [Progress::default(); 3];
         self.long = None;
-        self.left_out = [LeftOut::default(); 3];
         self.finished_at = None;
         self.is_complete = false;
     }

@@ -30,6 +30,10 @@ pub trait Known {
     /// Notes that all of `stream` up to `end` is decided: stored, or left out, by reason.
     fn leave_out(&mut self, source: u64, stream: Stream, end: u64, left_out: [u64; Portion::REASONS]);
 
+    /// Books bytes that were left out before `end`, by reason, of a source of which nothing is read any more.
+    /// What of it lies in blocks is not decided by that.
+    fn book_left_out(&mut self, source: u64, end: u64, left_out: [u64; Portion::REASONS]);
+
     /// Makes a gap of what was dropped of `source` since the last time.
     fn gap_of_dropped(&mut self, source: u64, wall_ns: i64) -> Option<Gap>;
 

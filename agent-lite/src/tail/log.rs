@@ -334,13 +334,15 @@ impl Log {
 
     /// Goes to the end of a file of which nothing is shipped, without reading it.
     fn skip(&mut self, at: usize, reading: &mut Reading<'_>) -> usize {
+        // Also of a line that is longer than the buffer what was read of it is accounted for.
+        self.end_lines_of(at, &mut *reading.known, &mut reading.output);
         STREAMS.into_iter().for_each(|stream| self.complete(stream, &mut reading.output));
+        self.dropping = [false; 3];
         let file = &mut self.files[at];
         let (from, to) = (file.read, file.size);
         let bytes = to.saturating_sub(from).saturating_sub(file.ahead);
         file.read = to.max(from);
         file.ahead = 0;
-        file.long = None;
         if bytes > 0 {
             self.leave_out(at, Stream::Stdout, to - bytes..to, Abandoned::Excluded);
             self.leave_out(at, Stream::Stderr, to..to, Abandoned::Excluded);
@@ -448,23 +450,32 @@ impl Log {
         wanted
     }
 
-    /// Whether a piece is not sent because its pod wants it so, or has written too much: with a line's first
-    /// piece go all.
+    /// Whether a piece is not sent because its pod wants it so, or has written too much.
     fn is_left_out(&mut self, at: usize, piece: &Piece<'_>, range: &Range<u64>, reading: &mut Reading<'_>) -> bool {
+        let why = self.why_left_out(piece, range.end - range.start, reading);
+        if let Some(why) = why {
+            self.leave_out(at, piece.stream, range.clone(), why);
+        }
+        why.is_some()
+    }
+
+    /// Why a piece of so many bytes is not sent, if it is not: with a line's first piece go all.
+    fn why_left_out(&mut self, piece: &Piece<'_>, bytes: u64, reading: &mut Reading<'_>) -> Option<Abandoned> {
         let stream = piece.stream as usize;
         let excluded = self.treatment.of(piece.stream).exclude;
-        let begins = !self.dropping[stream] && !self.is_open(piece.stream);
-        let dropped = self.dropping[stream] || (begins && !excluded && !self.share.admits(range.end - range.start));
+        let goes_on = self.is_open(piece.stream);
+        let dropped = self.dropping[stream] || (!goes_on && !excluded && !self.share.admits(bytes));
         self.dropping[stream] = dropped && piece.partial;
         if !dropped && !excluded {
-            return false;
+            if goes_on {
+                self.share.owe(bytes);
+            }
+            return None;
         }
         // What is left out is decided with the line that follows: nothing before it may still wait.
         self.complete(piece.stream, &mut reading.output);
         reading.output.counts.dropped += u64::from(dropped);
-        let why = if excluded { Abandoned::Excluded } else { Abandoned::OverBudget };
-        self.leave_out(at, piece.stream, range.clone(), why);
-        true
+        Some(if excluded { Abandoned::Excluded } else { Abandoned::OverBudget })
     }
 
     fn say_unreadable(&mut self, at: usize, error: &io::Error, counts: &mut Counts) {

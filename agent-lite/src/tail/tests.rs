@@ -19,6 +19,7 @@ mod fairness;
 mod first_start;
 mod gzip;
 mod last_words;
+mod left_out;
 mod long;
 mod treat;
 

@@ -31,7 +31,9 @@ impl Log {
                 }
                 return Ok(Opened::Known(self.meet_again(at, path, age)));
             }
-            self.files.remove(at);
+            if let Some(mut file) = self.files.remove(at) {
+                file.book_left_out(known);
+            }
         }
         if is_gzip(path)
             && let Some(at) = self.files.iter().position(|file| file.age == *age)
@@ -199,6 +201,7 @@ impl Log {
         let (source, read) = (file.source, file.read);
         match file.long.take() {
             Some(LongLine::Taken { stream, start, .. }) => self.end_piece(at, stream, false, start..read, output),
+            Some(LongLine::LeftOut { stream, why, start }) => self.leave_out(at, stream, start..read, why),
             Some(LongLine::Passed { why: Some(why), start }) => {
                 known.abandon(source, read, read - start, why);
             }
@@ -209,6 +212,8 @@ impl Log {
             if self.pending[stream as usize].as_ref().is_some_and(|pending| pending.ends_in(source)) {
                 self.complete(stream, output);
             }
+            // The end of a line that is dropped is not there either.
+            self.dropping[stream as usize] &= self.files[at].left_out[stream as usize].end == 0;
         }
     }
 
@@ -216,7 +221,8 @@ impl Log {
     /// disk. Without those that are being read into a spool: what waits for its pod's metadata is not.
     pub(in crate::tail) fn held_deleted(&self, spool: bool) -> impl Iterator<Item = (u64, u64)> {
         let may_be_read = |file: &&LogFile| file.is_finished() || (file.gone.is_some() && !file.unreadable);
-        let being_read = if spool && self.waits_since.is_none() { self.files.iter().take_while(may_be_read).count() } else { 0 };
+        let being_read =
+            if spool && self.waits_since.is_none() { self.files.iter().take_while(may_be_read).count() } else { 0 };
         let held = |file: &LogFile| file.gone.filter(|_| file.content.is_some()).map(|since| (since, file.size));
         self.files.iter().skip(being_read).filter_map(held)
     }

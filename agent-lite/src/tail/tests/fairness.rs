@@ -9,23 +9,23 @@ fn globs(glob: &str) -> GlobSet {
 }
 
 /// Each line of `text` takes as many bytes.
-const LINE: usize = 100;
+pub(super) const LINE: usize = 100;
 
-fn text(lines: std::ops::Range<usize>) -> String {
+pub(super) fn text(lines: std::ops::Range<usize>) -> String {
     let filled = |n: usize| format!("{n:05}{}", "x".repeat(LINE - at(1, "").len() - 5));
     lines.map(|n| at(1, &filled(n))).collect()
 }
 
-fn with_budget(policy: Policy) -> Sharing {
+pub(super) fn with_budget(policy: Policy) -> Sharing {
     let budget = Budget { namespaces: globs("n*"), rate: 1000, burst: 2000, policy };
     Sharing { budgets: vec![budget], ..Sharing::default() }
 }
 
-fn node(sharing: Sharing) -> Node {
+pub(super) fn node(sharing: Sharing) -> Node {
     Node::sharing(tempfile::tempdir().unwrap(), Positions::default(), StartFrom::Beginning, false, sharing)
 }
 
-fn kept(messages: &[String]) -> Vec<usize> {
+pub(super) fn kept(messages: &[String]) -> Vec<usize> {
     messages.iter().filter_map(|message| message.strip_prefix("stdout:")?[..5].parse().ok()).collect()
 }
 

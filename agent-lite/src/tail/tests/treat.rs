@@ -40,7 +40,7 @@ fn info(annotations: &str) -> Arc<PodInfo> {
     )
 }
 
-fn describe(node: &mut Node, annotations: &str) {
+pub(super) fn describe(node: &mut Node, annotations: &str) {
     node.look();
     let (tailer, info) = (&mut node.tailer, info(annotations));
     tailer.logs.iter_mut().for_each(|log| log.describe(&info, false, &tailer.workshop));
