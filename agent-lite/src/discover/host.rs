@@ -1,5 +1,6 @@
 //! Log files of the node: those that a setting names, and the files that one was before its rotations.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -95,15 +96,19 @@ impl HostFiles {
 /// The files that `live` was before its rotations, the oldest first, each with the time of its last change
 /// in nanoseconds of the epoch: logrotate's `messages.1`, `messages-20251026` and `messages.2.gz`, and what
 /// the API server makes of `audit.log`: `audit-2025-10-26T10-15-30.123.log`
-/// (gopkg.in/natefinch/lumberjack.v2 `backupName`).
+/// (gopkg.in/natefinch/lumberjack.v2 `backupName`). A compressed file beside the one it is made of may be
+/// half written: that one is what there is.
 #[must_use]
 pub fn rotated(live: &Path) -> Vec<(PathBuf, i64)> {
     let (Some(directory), Some(name)) = (live.parent(), live.file_name().and_then(|name| name.to_str())) else {
         return Vec::new();
     };
-    let mut found: Vec<_> = names_in(directory)
-        .into_iter()
-        .filter(|other| is_rotated(name, other) && (!is_compressed(other) || other.ends_with(".gz")))
+    let names: HashSet<String> = names_in(directory).into_iter().filter(|other| is_rotated(name, other)).collect();
+    let is_whole = |other: &&String| other.strip_suffix(".gz").is_none_or(|plain| !names.contains(plain));
+    let mut found: Vec<_> = names
+        .iter()
+        .filter(|other| !is_compressed(other) || other.ends_with(".gz"))
+        .filter(is_whole)
         .filter_map(|other| {
             let path = directory.join(other);
             let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
@@ -113,6 +118,15 @@ pub fn rotated(live: &Path) -> Vec<(PathBuf, i64)> {
         .collect();
     found.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
     found
+}
+
+/// Whether `path` is what a rotation may have made of `live`, beside it and not compressed.
+#[must_use]
+pub fn is_rotation(live: &Path, path: &Path) -> bool {
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    let names = name(live).zip(name(path));
+    live.parent() == path.parent()
+        && names.is_some_and(|(live, name)| is_rotated(&live, &name) && !is_compressed(&name))
 }
 
 /// Whether `name` is what a rotation may have made of `live`.

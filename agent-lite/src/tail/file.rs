@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -14,6 +15,7 @@ use super::books::Abandoned;
 use super::content::{Content, read_up_to};
 use super::{Key, Known, StartFrom};
 use crate::block::{Portion, Progress};
+use crate::discover::is_rotation;
 use crate::discover::layout::Age;
 use crate::parse::{Runtime, cri, docker};
 
@@ -313,6 +315,24 @@ impl LogFile {
             }
             _ => Ok(false),
         }
+    }
+
+    /// Where it is by now, if it was renamed to what a rotation of `live` makes, beside it: there a start finds
+    /// it again. (The kernel says what an open file is called; whether it is that is looked at.)
+    pub(super) fn rotated_from(&self, live: &Path) -> Option<PathBuf> {
+        let descriptor = self.content.as_ref()?.file().as_raw_fd();
+        let now = std::fs::read_link(format!("/proc/self/fd/{descriptor}")).ok()?;
+        let path = live.parent()?.join(now.file_name()?);
+        let is_it =
+            is_rotation(live, &path) && matches!(Self::identity_of(&path), Ok(Some((it, _))) if it == self.identity);
+        is_it.then_some(path)
+    }
+
+    /// Whether it has a name in some directory, perhaps in one that is not looked at: then its room on the
+    /// disk is not ours to give back.
+    pub(super) fn has_name(&self) -> bool {
+        let metadata = self.content.as_ref().and_then(|content| content.file().metadata().ok());
+        metadata.is_some_and(|metadata| metadata.nlink() > 0)
     }
 
     /// When it was written last, nanoseconds of the epoch; 0: not known.

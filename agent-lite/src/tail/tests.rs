@@ -21,6 +21,7 @@ mod gzip;
 mod last_words;
 mod left_out;
 mod long;
+mod renamed;
 mod treat;
 
 const DELETED: Deleted = Deleted { files: 4, bytes: 1 << 20 };

@@ -7,7 +7,7 @@ use super::super::books::Abandoned;
 use super::super::content::Content;
 use super::super::file::{Identity, LATE_BYTES, LATE_HOST_BYTES, LogFile, LongLine, Opened};
 use super::join::LAST_WORDS;
-use super::{Format, Known, Log, Output, STREAMS, StartFrom};
+use super::{Format, Key, Known, Log, Output, STREAMS, StartFrom};
 use crate::discover::layout::Age;
 
 impl Log {
@@ -130,12 +130,17 @@ impl Log {
         }
     }
 
-    /// A host log's path now leads to `present`: the files before it were renamed or removed.
-    pub(in crate::tail) fn supersede(&mut self, present: Identity, look: u64) {
+    /// A host log's path now leads to `present`, or nowhere: the files before it were renamed or removed. What
+    /// is called as a rotation calls it is there; what has another name, or none, a start would not find.
+    pub(in crate::tail) fn supersede(&mut self, present: Option<Identity>, look: u64) {
+        let Key::Host(live) = &self.key else { return };
         let mut order = 0_u32;
-        for file in &mut self.files {
-            if file.identity != present {
-                file.gone.get_or_insert(look);
+        for file in self.files.iter_mut().filter(|file| Some(file.identity) != present) {
+            match file.rotated_from(live) {
+                Some(path) => (file.path, file.gone) = (path, None),
+                None => _ = file.gone.get_or_insert(look),
+            }
+            if present.is_some() {
                 file.age = Age::Rotated(format!("{order:08}").into());
                 order += 1;
             }
@@ -218,12 +223,16 @@ impl Log {
     }
 
     /// Deleted files that are held open, not read to their end: since which look, and what each takes on the
-    /// disk. Without those that are being read into a spool: what waits for its pod's metadata is not.
+    /// disk. Without those that are being read into a spool (what waits for its pod's metadata is not), and
+    /// without what has a name elsewhere: it exists, and who rotates bounds it.
     pub(in crate::tail) fn held_deleted(&self, spool: bool) -> impl Iterator<Item = (u64, u64)> {
         let may_be_read = |file: &&LogFile| file.is_finished() || (file.gone.is_some() && !file.unreadable);
         let being_read =
             if spool && self.waits_since.is_none() { self.files.iter().take_while(may_be_read).count() } else { 0 };
-        let held = |file: &LogFile| file.gone.filter(|_| file.content.is_some()).map(|since| (since, file.size));
+        let held = |file: &LogFile| {
+            let since = file.gone.filter(|_| file.content.is_some() && !file.has_name());
+            since.map(|since| (since, file.size))
+        };
         self.files.iter().skip(being_read).filter_map(held)
     }
 
@@ -236,7 +245,7 @@ impl Log {
     pub(in crate::tail) fn give_up_deleted(&mut self, look: u64, known: &mut dyn Known, output: &mut Output<'_>) {
         for at in 0..self.files.len() {
             let file = &self.files[at];
-            if file.gone.is_some_and(|since| since <= look) && file.content.is_some() {
+            if file.gone.is_some_and(|since| since <= look) && file.content.is_some() && !file.has_name() {
                 if !file.is_read_out() {
                     // Also where its first line is not whole.
                     self.files[at].is_complete = true;
