@@ -69,6 +69,10 @@ pub(super) struct LogFile {
     pub(super) read: u64,
     /// How much it holds, as far as is known.
     pub(super) size: u64,
+    /// What it took on the disk when it was opened.
+    pub(super) on_disk: u64,
+    /// Its compressed copy, which is not opened while this is here, and what that takes on the disk.
+    pub(super) copy: Option<(Identity, u64)>,
     /// Where reading began that was to begin at the end: what lies before is not wanted.
     pub(super) began: u64,
     /// Bytes beyond `read` that are accounted for already, by lines that an earlier run has taken: they are
@@ -156,6 +160,8 @@ impl LogFile {
         let content = Content::open(file, path);
         Ok(Some(Self {
             size: content.size()?,
+            on_disk: metadata.len(),
+            copy: None,
             // The kubelet compresses what it has put aside.
             is_complete: content.is_compressed(),
             content: Some(content),

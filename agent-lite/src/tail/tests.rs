@@ -15,6 +15,7 @@ use crate::discover::Discovery;
 
 mod categories;
 mod deleted;
+mod docker;
 mod fairness;
 mod first_start;
 mod gzip;

@@ -23,7 +23,8 @@ impl Log {
         if let Some(at) = self.files.iter().position(|file| file.identity == identity) {
             // An inode is not given to another file while it is open; once it is closed it may be.
             let file = &self.files[at];
-            let suspicious = file.content.is_none() && (file.path != path || file.size != size) && !is_gzip(path);
+            let has_changed = if is_gzip(path) { file.on_disk != size } else { file.size != size };
+            let suspicious = file.content.is_none() && (file.path != path || has_changed);
             if !suspicious || self.is_still(at, path, age, known)? {
                 let file = &mut self.files[at];
                 if !is_gzip(path) && size >= file.read {
@@ -35,10 +36,12 @@ impl Log {
                 file.book_left_out(known);
             }
         }
+        // The compressed copy of what is here already: the kubelet's has its name, docker's was looked into.
+        let is_named = |file: &LogFile| file.age == *age && matches!(age, Age::Rotated(_));
+        let is_copy = |file: &LogFile| is_named(file) || file.copy == Some((identity, size));
         if is_gzip(path)
-            && let Some(at) = self.files.iter().position(|file| file.age == *age)
+            && let Some(at) = self.files.iter().position(is_copy)
         {
-            // The kubelet's compressed copy of what is here already.
             return Ok(Opened::Known(self.meet_again(at, path, age)));
         }
         let Some(mut file) = LogFile::open(path, age)? else { return Ok(Opened::Gone) };
@@ -46,6 +49,7 @@ impl Log {
             && file.content.as_ref().is_some_and(Content::is_compressed)
             && let Some(at) = self.renamed_and_compressed(&file, known)
         {
+            self.files[at].copy = Some((identity, size));
             return Ok(Opened::Known(self.meet_again(at, path, age)));
         }
         let identity = file.identity;
@@ -100,6 +104,7 @@ impl Log {
         if candidate.source != file.source || candidate.size < file.read {
             return Ok(false);
         }
+        file.on_disk = candidate.on_disk;
         if candidate.size > file.read {
             file.content = candidate.content;
             file.size = candidate.size;

@@ -229,3 +229,20 @@ fn compressed_files_in_the_middle_of_being_read_give_their_memory_back() {
     node.read();
     assert_eq!(node.deliver().len(), 200_000);
 }
+
+#[test]
+fn a_compressed_file_that_got_the_inode_of_a_closed_one_is_another() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append(FIRST, at(1, "1"));
+    node.gzip(FIRST);
+    node.append("0.log", at(9, "live"));
+    assert_eq!(node.run(), ["stdout:1", "stdout:live"]);
+    node.wait(20);
+    node.append(SECOND, at(2, "2"));
+    node.gzip(SECOND);
+    // The kubelet removes the oldest, and the next one has its inode.
+    let (old, new) = (node.path(&format!("{FIRST}.gz")), node.path(&format!("{SECOND}.gz")));
+    fs::write(&old, fs::read(&new).unwrap()).unwrap();
+    fs::rename(old, new).unwrap();
+    assert_eq!(node.run(), ["stdout:2"]);
+}
