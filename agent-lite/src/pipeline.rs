@@ -218,6 +218,7 @@ impl Agent {
             self.metrics.scan_only.set(i64::from(!complete));
             self.tailer.reconcile(&look, &mut self.lanes, &mut self.positions);
         }
+        self.tailer.list_anew();
         self.look_at_host_files();
     }
 

@@ -1,10 +1,11 @@
 //! Log files of the node: those that a setting names, and the files that one was before its rotations.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use globset::{GlobBuilder, GlobMatcher};
 use sluice_wire::Category;
@@ -15,6 +16,14 @@ const MAX_FILES: usize = 500;
 const MAX_ENTRIES: usize = 20_000;
 /// What a compressed file's name ends in. Of these `.gz` is read, as what a file was that is known.
 const COMPRESSED: [&str; 6] = ["gz", "xz", "bz2", "zst", "Z", "lz4"];
+
+/// A change of a directory may have the same time as one up to so long before it.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What patterns matched when their directories were listed last: it holds as long as nothing was created,
+/// renamed or removed there.
+#[derive(Debug, Default)]
+pub struct Listings(HashMap<PathBuf, (SystemTime, Vec<PathBuf>)>);
 
 /// One or many log files of the node.
 #[derive(Debug, Clone)]
@@ -72,17 +81,11 @@ impl HostFiles {
     /// The files that there are now, by name. A pattern leaves out what is compressed, and what is a
     /// rotated file of another that it matches: that is read as what the other one was.
     #[must_use]
-    pub fn files(&self) -> Vec<PathBuf> {
-        let (directory, pattern) = match &self.path {
-            HostPath::One(path) => return vec![path.clone()],
-            HostPath::Named { directory, name } => (directory, name),
-        };
-        let mut names = names_in(directory);
-        names.retain(|name| pattern.is_match(name) && !is_compressed(name));
-        names.sort_unstable();
-        let is_live = |name: &&String| !names.iter().any(|other| other != *name && is_rotated(other, name));
-        let live = names.iter().filter(is_live).map(|name| directory.join(name)).filter(|path| path.is_file());
-        live.take(MAX_FILES).collect()
+    pub fn files(&self, listings: &mut Listings) -> Vec<PathBuf> {
+        match &self.path {
+            HostPath::One(path) => vec![path.clone()],
+            HostPath::Named { directory, name } => listings.files(directory, name),
+        }
     }
 
     /// What a file is called in records and lanes.
@@ -91,6 +94,35 @@ impl HostFiles {
         let by_name = || path.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy().into());
         self.unit.clone().unwrap_or_else(by_name)
     }
+}
+
+impl Listings {
+    /// The live files of a directory whose names match, by name.
+    fn files(&mut self, directory: &Path, pattern: &GlobMatcher) -> Vec<PathBuf> {
+        let key = directory.join(pattern.glob().glob());
+        // Asked for before it is listed: what changes meanwhile is seen the next time.
+        let changed = fs::metadata(directory).and_then(|metadata| metadata.modified()).ok();
+        if let (Some(changed), Some((then, files))) = (changed, self.0.get(&key))
+            && changed == *then
+        {
+            return files.clone();
+        }
+        let files = live_files(directory, pattern);
+        self.0.remove(&key);
+        if let Some(changed) = changed.filter(|at| at.elapsed().is_ok_and(|age| age > TICK)) {
+            self.0.insert(key, (changed, files.clone()));
+        }
+        files
+    }
+}
+
+fn live_files(directory: &Path, pattern: &GlobMatcher) -> Vec<PathBuf> {
+    let mut names = names_in(directory);
+    names.retain(|name| pattern.is_match(name) && !is_compressed(name));
+    names.sort_unstable();
+    let is_live = |name: &&String| !names.iter().any(|other| other != *name && is_rotated(other, name));
+    let live = names.iter().filter(is_live).map(|name| directory.join(name)).filter(|path| path.is_file());
+    live.take(MAX_FILES).collect()
 }
 
 /// The files that `live` was before its rotations, the oldest first, each with the time of its last change
@@ -198,7 +230,7 @@ mod tests {
         let files = |pattern: &str| {
             let path = HostPath::parse(&format!("{}/{pattern}", dir.path().display())).unwrap();
             let files = HostFiles { path, unit: None, category: Category::Host, format: "plain" };
-            let found = files.files();
+            let found = files.files(&mut Listings::default());
             found.iter().map(|path| files.unit_of(path).to_string()).collect::<Vec<_>>()
         };
         assert_eq!(files("*.log*"), ["auth.log", "cron.log"]);

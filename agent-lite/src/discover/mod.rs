@@ -15,7 +15,7 @@ pub mod layout;
 mod watch;
 
 pub use choose::{Choice, OwnLogs, PodRule, Treatment};
-pub use host::{HostFiles, HostPath, is_rotation, rotated};
+pub use host::{HostFiles, HostPath, Listings, is_rotation, rotated};
 use layout::Age;
 pub use layout::{Container, FileName};
 pub use watch::Hint;

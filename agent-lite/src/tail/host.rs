@@ -14,7 +14,7 @@ use super::log::{Format, Log, Names};
 use super::{Key, Known, StartFrom, Tailer};
 use crate::block::Lanes;
 use crate::discover::layout::Age;
-use crate::discover::{HostFiles, rotated};
+use crate::discover::{HostFiles, Listings, rotated};
 
 /// Times that a directory is listed whose files are just being renamed.
 const LISTINGS: usize = 5;
@@ -24,12 +24,17 @@ impl Tailer {
     pub fn look_at_host(&mut self, files: &[HostFiles], lanes: &mut Lanes, known: &mut dyn Known) {
         self.logs.iter_mut().filter(|log| matches!(log.key, Key::Host(_))).for_each(|log| log.is_listed = false);
         for files in files {
-            for path in files.files() {
+            for path in files.files(&mut self.listings) {
                 self.look_at_host_file(&path, &files.unit_of(&path), (files.category, files.format), lanes, known);
             }
         }
         let looks = self.looks;
         self.logs.iter_mut().filter(|log| !log.is_listed).for_each(|log| log.supersede(None, looks));
+    }
+
+    /// From now on directories of the node's log files are listed anew, whatever their times say.
+    pub fn list_anew(&mut self) {
+        self.listings = Listings::default();
     }
 
     pub(super) fn look_at_host_file(

@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use memchr::{memchr, memrchr};
 use sluice_wire::{Stream, time};
@@ -23,6 +23,9 @@ use crate::enrich::PodInfo;
 use crate::parse::multiline::State;
 use crate::parse::{Piece, Runtime, cri, docker};
 use crate::record::Line;
+
+/// So long after its last line a log is not read until its size says that there is more.
+const QUIET: Duration = Duration::from_secs(10);
 
 const STREAMS: [Stream; 3] = [Stream::Whole, Stream::Stdout, Stream::Stderr];
 
@@ -241,7 +244,7 @@ impl Log {
     /// Reads lines until its turn is over, the lane is full, or there are no more.
     pub(super) fn read(&mut self, reading: &mut Reading<'_>) -> Read {
         let mut read = Read::default();
-        if self.waits_since.is_some() {
+        if self.waits_since.is_some() || self.is_quiet(reading.output.now) {
             return read;
         }
         self.complete_old(&mut reading.output);
@@ -292,6 +295,18 @@ impl Log {
         }
         reading.output.counts.bytes += read.bytes as u64;
         read
+    }
+
+    /// Whether nothing came for a while, nothing waits, and its files were no longer than what was read when
+    /// their sizes were looked at last, which is once a second: most logs of a node are not read in most passes.
+    fn is_quiet(&self, now: Instant) -> bool {
+        let is_idle = self.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= QUIET);
+        let last = self.files.len().saturating_sub(1);
+        let is_read = |(at, file): (usize, &LogFile)| {
+            let is_known = file.source != 0 || file.size == 0;
+            is_known && !file.cannot_wait() && (file.is_finished() || (at == last && file.is_read_out()))
+        };
+        is_idle && self.pending.iter().all(Option::is_none) && self.files.iter().enumerate().all(is_read)
     }
 
     /// What is gone is read at once, whatever limit its pod has: it takes room on the disk.
@@ -512,6 +527,12 @@ impl Log {
     /// Lets go of the memory that inflating takes.
     pub(super) fn stop_inflating(&mut self) {
         self.files.iter_mut().filter_map(|file| file.content.as_mut()).for_each(Content::stop_inflating);
+    }
+
+    /// Whether the next of its files to be read is a compressed one.
+    pub(super) fn is_to_inflate(&self) -> bool {
+        let next = self.files.iter().find(|file| !file.is_finished());
+        next.and_then(|file| file.content.as_ref()).is_some_and(Content::is_compressed)
     }
 
     /// Whether a compressed file of its is being read.

@@ -470,6 +470,7 @@ fn what_lies_in_a_directory_that_cannot_be_read_is_not_gone() {
     node.read();
     node.wait(20);
     node.append("0.log", out("2"));
+    node.wait(1);
     node.read();
     assert_eq!(node.deliver(), ["stdout:2"]);
 }

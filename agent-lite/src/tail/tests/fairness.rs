@@ -241,3 +241,50 @@ fn the_logs_of_a_lane_that_takes_little_have_their_turns() {
     }
     assert!(seen.iter().all(|lines| *lines > 1_000), "{seen:?}");
 }
+
+#[test]
+fn a_log_that_is_silent_is_read_once_its_size_says_that_there_is_more() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("1") + &line("stderr", "P", "begun "));
+    assert_eq!(node.run(), ["stdout:1"]);
+    node.wait(20);
+    node.append("0.log", out("2"));
+    node.read();
+    assert_eq!(node.deliver(), ["stdout:2"], "a line waits for its end: it is not silent");
+    node.append("0.log", line("stderr", "F", "ended"));
+    node.read();
+    node.read();
+    node.wait(20);
+    node.append("0.log", out("3"));
+    node.read();
+    assert_eq!(node.deliver(), ["stderr:begun ended"]);
+    // Each second the sizes are looked at.
+    node.wait(1);
+    node.read();
+    assert_eq!(node.deliver(), ["stdout:3"]);
+}
+
+#[test]
+fn what_cannot_go_on_does_not_keep_other_compressed_files_from_being_read() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let text: String = (0..10_000).map(|n| at(1, &format!("line {n:05} {}", "x".repeat(50)))).collect();
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    let compressed = encoder.finish().unwrap();
+    for pod in 0..INFLATING + 1 {
+        let namespace = if pod < INFLATING { "held" } else { "free" };
+        let directory = node.dir.path().join(format!("{namespace}_pod-{pod}_uid{pod}/app"));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("0.log.20251026-101530.gz"), &compressed).unwrap();
+    }
+    node.look();
+    node.tailer.read(&mut node.lanes, &mut node.positions, node.now, 1_000);
+    let held = node.lanes.lane(Category::Application, &"held".into());
+    node.lanes.pause(held, node.now + Duration::from_secs(500));
+    node.read();
+    let of_free = |node: &mut Node| node.deliver().len();
+    let before = of_free(&mut node);
+    node.wait(1);
+    node.read();
+    assert_eq!(of_free(&mut node), 10_000, "{before} of the others were read before");
+}
