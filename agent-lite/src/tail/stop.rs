@@ -14,6 +14,10 @@ impl Tailer {
         self.describe(now);
         for log in &mut self.logs {
             self.counts.undescribed += u64::from(log.hurry());
+            if !log.is_urgent() {
+                // It is not read any more: what is gone may be inflated in its place.
+                log.stop_inflating();
+            }
         }
     }
 

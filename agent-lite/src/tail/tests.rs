@@ -23,6 +23,7 @@ mod last_words;
 mod left_out;
 mod long;
 mod renamed;
+mod runtime;
 mod treat;
 
 const DELETED: Deleted = Deleted { files: 4, bytes: 1 << 20 };
