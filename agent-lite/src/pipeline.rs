@@ -218,6 +218,7 @@ impl Agent {
             self.metrics.scan_only.set(i64::from(!complete));
             self.tailer.reconcile(&look, &mut self.lanes, &mut self.positions);
         }
+        self.tailer.list_anew();
         self.look_at_host_files();
     }
 
@@ -307,25 +308,29 @@ impl Agent {
         );
     }
 
-    /// Reads what is gone to its end while there is a spool for it, and nothing else.
+    /// Reads what is gone to its end, whatever it waits for, while the spool or its lane takes it.
     fn read_what_is_gone(&mut self, deadline: Instant) {
+        loop {
+            let now = Instant::now();
+            self.tailer.hurry(now);
+            let pass = self.tailer.read(&mut self.lanes, &mut self.positions, now, wall_ns());
+            if (!self.spool() && pass.bytes == 0) || Instant::now() >= deadline {
+                break;
+            }
+        }
+        self.tailer.end_gone(&mut self.lanes, Instant::now());
+        self.lanes.cut_all();
+        self.spool();
+    }
+
+    /// Reads nothing but what is gone, sends what is cut, spools what nobody could read again, and writes down
+    /// where it ends.
+    async fn drain(mut self) -> Balance {
+        let deadline = tokio::time::Instant::now() + self.config.drain;
         self.scan();
         self.note_gone();
         self.lanes.close();
-        loop {
-            let pass = self.tailer.read(&mut self.lanes, &mut self.positions, Instant::now(), wall_ns());
-            if (!self.spool() && pass.bytes == 0) || Instant::now() >= deadline {
-                return;
-            }
-        }
-    }
-
-    /// Reads no more, sends what is cut, spools what nobody could read again, and writes down where it ends.
-    async fn drain(mut self) -> Balance {
-        let deadline = tokio::time::Instant::now() + self.config.drain;
         self.read_what_is_gone(deadline.into());
-        self.lanes.cut_all();
-        self.spool();
         while !self.lanes.is_empty() {
             let now = Instant::now();
             self.lanes.resume(now);
@@ -338,7 +343,10 @@ impl Agent {
             if tokio::time::Instant::now() >= deadline {
                 break;
             }
+            // Where there is no spool, the lanes have room by and by.
+            self.read_what_is_gone(deadline.into());
         }
+        self.tailer.settle_left_out(&mut self.positions);
         self.note_gone();
         self.spool();
         if let Some(Ok((snapshot, covered, result))) = self.writing.join_next().await {

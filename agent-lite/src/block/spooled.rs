@@ -147,9 +147,10 @@ impl Lanes {
     }
 
     /// Whether a lane takes lines of a file now: of one that is `gone` also where it takes no records, for
-    /// the spool does.
+    /// the spool does. Where an agent that stops has no spool, what it can still send is read.
     pub fn takes_lines(&mut self, id: LaneId, gone: bool) -> bool {
-        if self.takes_records(id) {
+        let may_be_sent = self.closing && gone && !self.spooling.has_room;
+        if self.takes_records(id) || (may_be_sent && self.lanes[id.0].spooled.is_empty() && self.has_room(id)) {
             return true;
         }
         let takes = gone && self.spooling.has_room && self.spooling.fresh_bytes < FRESH_BYTES;

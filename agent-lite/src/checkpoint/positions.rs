@@ -1,5 +1,6 @@
 //! How far every source is stored, and what became of its bytes.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
@@ -49,6 +50,9 @@ pub(super) struct Source {
     /// Of a host file's first line: a compressed copy of it is another file with the same one.
     #[serde(default, skip_serializing_if = "is_zero")]
     fingerprint: u64,
+    /// How many older files its log had when it was seen last.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    place: u32,
     /// Abandoned bytes are booked up to here.
     #[serde(default, skip_serializing_if = "is_zero")]
     booked: u64,
@@ -120,6 +124,7 @@ impl Source {
             complete: false,
             account: Account::default(),
             fingerprint: 0,
+            place: 0,
             booked: 0,
             dropped: None,
             unseen: 0,
@@ -225,11 +230,15 @@ impl Positions {
         !positions.is_empty() && positions.iter().all(stored)
     }
 
-    /// Notes which sources exist, and what is in them.
+    /// Notes which sources exist, and what is in them; those of a log together, the oldest first.
     pub fn sight<'a>(&mut self, sightings: impl Iterator<Item = Sighting<'a>>) {
+        let (mut log, mut place) = (None, 0);
         for sighting in sightings {
+            place = if log == Some(sighting.log) { place + 1 } else { 0 };
+            log = Some(sighting.log);
             let source = self.source(sighting.source);
             source.unseen = 0;
+            source.place = place;
             source.complete = sighting.complete;
             source.fingerprint = sighting.fingerprint;
             source.account.written = source.account.written.max(sighting.size);
@@ -389,6 +398,11 @@ impl Known for Positions {
         *stored = (*stored).max(end);
     }
 
+    fn book_left_out(&mut self, source: u64, end: u64, left_out: [u64; Portion::REASONS]) {
+        let bytes: u64 = left_out.iter().sum();
+        self.source(source).leave_out(end.saturating_sub(bytes)..end, left_out);
+    }
+
     fn gap_of_dropped(&mut self, source: u64, wall_ns: i64) -> Option<Gap> {
         let source = self.sources.get_mut(&source)?;
         let Dropped { from, to, bytes } = source.dropped.take()?;
@@ -449,11 +463,12 @@ impl Known for Positions {
         self.sources.get(&source).filter(|source| !source.log.is_empty()).map(|source| self.may_have_more(source))
     }
 
-    fn begun_with(&self, log: &str, fingerprint: u64, others: &[u64]) -> Option<u64> {
-        let of_log = self.sources.values().filter(|source| *source.log == *log && self.may_have_more(source));
-        let begun = of_log.filter(|source| source.fingerprint == fingerprint).map(|source| source.id);
-        let mut fitting = begun.filter(|id| !others.contains(id));
-        fitting.next().filter(|_| fitting.next().is_none())
+    fn begun_with(&self, log: &str, fingerprint: u64, size: u64) -> Vec<u64> {
+        let begun = |source: &&Source| *source.log == *log && source.fingerprint == fingerprint;
+        let fits = |source: &&Source| source.account.written == size || self.may_have_more(source);
+        let mut fitting: Vec<&Source> = self.sources.values().filter(begun).filter(fits).collect();
+        fitting.sort_by_key(|source| (source.account.written != size, Reverse(source.place), source.id));
+        fitting.into_iter().map(|source| source.id).collect()
     }
 
     fn truncations(&self, source: u64) -> u32 {

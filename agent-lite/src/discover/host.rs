@@ -1,9 +1,11 @@
 //! Log files of the node: those that a setting names, and the files that one was before its rotations.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use globset::{GlobBuilder, GlobMatcher};
 use sluice_wire::Category;
@@ -14,6 +16,14 @@ const MAX_FILES: usize = 500;
 const MAX_ENTRIES: usize = 20_000;
 /// What a compressed file's name ends in. Of these `.gz` is read, as what a file was that is known.
 const COMPRESSED: [&str; 6] = ["gz", "xz", "bz2", "zst", "Z", "lz4"];
+
+/// A change of a directory may have the same time as one up to so long before it.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What patterns matched when their directories were listed last: it holds as long as nothing was created,
+/// renamed or removed there.
+#[derive(Debug, Default)]
+pub struct Listings(HashMap<PathBuf, (SystemTime, Vec<PathBuf>)>);
 
 /// One or many log files of the node.
 #[derive(Debug, Clone)]
@@ -71,17 +81,11 @@ impl HostFiles {
     /// The files that there are now, by name. A pattern leaves out what is compressed, and what is a
     /// rotated file of another that it matches: that is read as what the other one was.
     #[must_use]
-    pub fn files(&self) -> Vec<PathBuf> {
-        let (directory, pattern) = match &self.path {
-            HostPath::One(path) => return vec![path.clone()],
-            HostPath::Named { directory, name } => (directory, name),
-        };
-        let mut names = names_in(directory);
-        names.retain(|name| pattern.is_match(name) && !is_compressed(name));
-        names.sort_unstable();
-        let is_live = |name: &&String| !names.iter().any(|other| other != *name && is_rotated(other, name));
-        let live = names.iter().filter(is_live).map(|name| directory.join(name)).filter(|path| path.is_file());
-        live.take(MAX_FILES).collect()
+    pub fn files(&self, listings: &mut Listings) -> Vec<PathBuf> {
+        match &self.path {
+            HostPath::One(path) => vec![path.clone()],
+            HostPath::Named { directory, name } => listings.files(directory, name),
+        }
     }
 
     /// What a file is called in records and lanes.
@@ -92,18 +96,51 @@ impl HostFiles {
     }
 }
 
+impl Listings {
+    /// The live files of a directory whose names match, by name.
+    fn files(&mut self, directory: &Path, pattern: &GlobMatcher) -> Vec<PathBuf> {
+        let key = directory.join(pattern.glob().glob());
+        // Asked for before it is listed: what changes meanwhile is seen the next time.
+        let changed = fs::metadata(directory).and_then(|metadata| metadata.modified()).ok();
+        if let (Some(changed), Some((then, files))) = (changed, self.0.get(&key))
+            && changed == *then
+        {
+            return files.clone();
+        }
+        let files = live_files(directory, pattern);
+        self.0.remove(&key);
+        if let Some(changed) = changed.filter(|at| at.elapsed().is_ok_and(|age| age > TICK)) {
+            self.0.insert(key, (changed, files.clone()));
+        }
+        files
+    }
+}
+
+fn live_files(directory: &Path, pattern: &GlobMatcher) -> Vec<PathBuf> {
+    let mut names = names_in(directory);
+    names.retain(|name| pattern.is_match(name) && !is_compressed(name));
+    names.sort_unstable();
+    let is_live = |name: &&String| !names.iter().any(|other| other != *name && is_rotated(other, name));
+    let live = names.iter().filter(is_live).map(|name| directory.join(name)).filter(|path| path.is_file());
+    live.take(MAX_FILES).collect()
+}
+
 /// The files that `live` was before its rotations, the oldest first, each with the time of its last change
 /// in nanoseconds of the epoch: logrotate's `messages.1`, `messages-20251026` and `messages.2.gz`, and what
 /// the API server makes of `audit.log`: `audit-2025-10-26T10-15-30.123.log`
-/// (gopkg.in/natefinch/lumberjack.v2 `backupName`).
+/// (gopkg.in/natefinch/lumberjack.v2 `backupName`). A compressed file beside the one it is made of may be
+/// half written: that one is what there is.
 #[must_use]
 pub fn rotated(live: &Path) -> Vec<(PathBuf, i64)> {
     let (Some(directory), Some(name)) = (live.parent(), live.file_name().and_then(|name| name.to_str())) else {
         return Vec::new();
     };
-    let mut found: Vec<_> = names_in(directory)
-        .into_iter()
-        .filter(|other| is_rotated(name, other) && (!is_compressed(other) || other.ends_with(".gz")))
+    let names: HashSet<String> = names_in(directory).into_iter().filter(|other| is_rotated(name, other)).collect();
+    let is_whole = |other: &&String| other.strip_suffix(".gz").is_none_or(|plain| !names.contains(plain));
+    let mut found: Vec<_> = names
+        .iter()
+        .filter(|other| !is_compressed(other) || other.ends_with(".gz"))
+        .filter(is_whole)
         .filter_map(|other| {
             let path = directory.join(other);
             let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
@@ -113,6 +150,15 @@ pub fn rotated(live: &Path) -> Vec<(PathBuf, i64)> {
         .collect();
     found.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
     found
+}
+
+/// Whether `path` is what a rotation may have made of `live`, beside it and not compressed.
+#[must_use]
+pub fn is_rotation(live: &Path, path: &Path) -> bool {
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    let names = name(live).zip(name(path));
+    live.parent() == path.parent()
+        && names.is_some_and(|(live, name)| is_rotated(&live, &name) && !is_compressed(&name))
 }
 
 /// Whether `name` is what a rotation may have made of `live`.
@@ -184,7 +230,7 @@ mod tests {
         let files = |pattern: &str| {
             let path = HostPath::parse(&format!("{}/{pattern}", dir.path().display())).unwrap();
             let files = HostFiles { path, unit: None, category: Category::Host, format: "plain" };
-            let found = files.files();
+            let found = files.files(&mut Listings::default());
             found.iter().map(|path| files.unit_of(path).to_string()).collect::<Vec<_>>()
         };
         assert_eq!(files("*.log*"), ["auth.log", "cron.log"]);

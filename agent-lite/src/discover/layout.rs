@@ -2,6 +2,7 @@
 //! (kubernetes `pkg/kubelet/kuberuntime/helpers.go`). These directories are the truth; the links in
 //! `/var/log/containers` are cut to 255 bytes and are not used for names.
 
+use std::cmp::Reverse;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,6 +43,9 @@ pub struct FileName {
 pub enum Age {
     /// `N.log.<time>`; the time is `YYYYMMDD-HHMMSS`, so text order is time order.
     Rotated(Box<str>),
+    /// Docker's `<id>-json.log.<n>`, beside where `N.log` leads to: the n-th before the live one. The number of
+    /// a file rises with each rotation.
+    Numbered(Reverse<u32>),
     /// `N.log`.
     Live,
 }
@@ -82,5 +86,16 @@ impl FileName {
         let is_time =
             time.len() >= 15 && time.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-' || byte == b'.');
         is_time.then(|| Self { attempt, age: Age::Rotated(time.into()), compressed })
+    }
+
+    /// What docker's json-file driver makes of `live`, the file that an attempt's link leads to: `live.1`,
+    /// `live.2`, each `.gz` with option `compress` (moby `daemon/logger/loggerutils/logfile.go`, `rotate`).
+    #[must_use]
+    pub fn of_sibling(live: &str, name: &str, attempt: u32) -> Option<Self> {
+        let number = name.strip_prefix(live)?.strip_prefix('.')?;
+        let (number, compressed) = number.strip_suffix(".gz").map_or((number, false), |number| (number, true));
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        let number = number.parse().ok().filter(|_| is_number)?;
+        Some(Self { attempt, age: Age::Numbered(Reverse(number)), compressed })
     }
 }

@@ -3,7 +3,7 @@
 //! inotify says at once where to look; a scan at an interval is the truth. Events are hints: a lost
 //! one costs an interval, never a file. Out of watches, the scan goes on alone, more often.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,14 @@ pub mod layout;
 mod watch;
 
 pub use choose::{Choice, OwnLogs, PodRule, Treatment};
-pub use host::{HostFiles, HostPath, rotated};
+pub use host::{HostFiles, HostPath, Listings, is_rotation, rotated};
+use layout::Age;
 pub use layout::{Container, FileName};
 pub use watch::Hint;
 use watch::Watcher;
+
+/// Links that one after the other may lead to a log file.
+const MAX_LINKS: usize = 8;
 
 /// A container's directory as one look found it.
 #[derive(Debug)]
@@ -65,13 +69,15 @@ pub struct Look {
 pub struct Discovery {
     root: PathBuf,
     watcher: Watcher,
+    /// Directories that links lead into, and whose container's that is: docker keeps its files elsewhere.
+    links: HashMap<PathBuf, PathBuf>,
 }
 
 impl Discovery {
     /// Looks below `root`, the kubelet's `/var/log/pods`.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), watcher: Watcher::new(root) }
+        Self { root: root.to_owned(), watcher: Watcher::new(root), links: HashMap::new() }
     }
 
     /// How long to wait between scans: longer where inotify tells of changes. A root that is not there yet
@@ -100,6 +106,7 @@ impl Discovery {
     pub fn scan(&mut self) -> Look {
         let mut look = Look { whole: true, ..Look::default() };
         self.watcher.begin_sweep();
+        self.links.clear();
         self.watcher.watch(&self.root);
         for pod in directories(&self.root, &mut look) {
             self.look_at_pod(&pod, &mut look);
@@ -111,7 +118,8 @@ impl Discovery {
     /// Looks where hints point.
     pub fn look_at(&mut self, hints: &HashSet<PathBuf>) -> Look {
         let mut look = Look::default();
-        for path in hints {
+        let hints: HashSet<PathBuf> = hints.iter().map(|path| self.links.get(path).unwrap_or(path).clone()).collect();
+        for path in &hints {
             match path.strip_prefix(&self.root).map(|rest| rest.components().count()) {
                 Ok(0) => {
                     for pod in directories(&self.root, &mut look) {
@@ -148,12 +156,47 @@ impl Discovery {
         let mut files = Vec::new();
         for entry in entries {
             if let Some(name) = entry.file_name().to_str().and_then(FileName::parse) {
+                if name.age == Age::Live && entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                    self.look_beside_target(&entry.path(), name.attempt, &mut files, look);
+                }
                 files.push(Found { name, path: entry.path() });
             }
         }
         files.sort_by(|a, b| a.name.cmp(&b.name));
         look.containers.push(Listing { container, directory: path.to_owned(), files });
     }
+
+    /// Finds what the file was that a link leads to. A compressed one beside the one it is made of may be half
+    /// written: that one is what there is.
+    fn look_beside_target(&mut self, link: &Path, attempt: u32, files: &mut Vec<Found>, look: &mut Look) {
+        let Some(target) = target_of(link) else { return };
+        let (Some(directory), Some(live)) = (target.parent(), target.file_name().and_then(|name| name.to_str())) else {
+            return;
+        };
+        if let Some(container) = link.parent() {
+            self.watcher.watch(directory);
+            self.links.insert(directory.to_owned(), container.to_owned());
+        }
+        let sibling = |entry: fs::DirEntry| {
+            let name = FileName::of_sibling(live, entry.file_name().to_str()?, attempt)?;
+            Some(Found { name, path: entry.path() })
+        };
+        let found: Vec<Found> = entries(directory, look).into_iter().flatten().filter_map(sibling).collect();
+        let is_plain = |name: &FileName| found.iter().any(|other| other.name.age == name.age && !other.name.compressed);
+        files.extend(found.iter().filter(|file| !file.name.compressed || !is_plain(&file.name)).cloned());
+    }
+}
+
+/// Where a link leads to in the end, whether anything is there or not: while a file is rotated there is none.
+fn target_of(link: &Path) -> Option<PathBuf> {
+    let mut path = link.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&path) {
+            Ok(next) => path = path.parent()?.join(next),
+            Err(_) => return Some(path),
+        }
+    }
+    None
 }
 
 /// What is in `path`; `None`, noted: it cannot be listed.

@@ -95,3 +95,31 @@ async fn a_new_pod_is_hinted_at_down_to_its_file() {
     });
     assert_eq!(found.await.unwrap().container.name, "app".into());
 }
+
+#[test]
+fn dockers_files_beside_the_live_one() {
+    let sibling = |name: &str| FileName::of_sibling("abc-json.log", name, 3);
+    let age = |number| Age::Numbered(std::cmp::Reverse(number));
+    assert_eq!(sibling("abc-json.log.2"), Some(FileName { attempt: 3, age: age(2), compressed: false }));
+    assert_eq!(sibling("abc-json.log.1.gz"), Some(FileName { attempt: 3, age: age(1), compressed: true }));
+    assert!(sibling("abc-json.log.2") < sibling("abc-json.log.1"), "the older one");
+    for other in ["abc-json.log", "abc-json.log.", "abc-json.log.gz", "abc-json.log.+1", "abc-json.log.1.tmp", "x.1"] {
+        assert_eq!(sibling(other), None, "{other}");
+    }
+}
+
+#[tokio::test]
+async fn what_happens_where_a_link_leads_to_hints_at_its_container() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, docker) = (dir.path().join("pods"), dir.path().join("docker/abc"));
+    write(&docker.join("abc-json.log"));
+    fs::create_dir_all(root.join("ns_pod_uid/app")).unwrap();
+    std::os::unix::fs::symlink(docker.join("abc-json.log"), root.join("ns_pod_uid/app/0.log")).unwrap();
+    let mut discovery = Discovery::new(&root);
+    assert_eq!(discovery.scan().containers[0].files.len(), 1);
+    fs::rename(docker.join("abc-json.log"), docker.join("abc-json.log.1")).unwrap();
+    let Hint::Changed(path) = discovery.hint().await else { panic!("no path") };
+    let look = discovery.look_at(&HashSet::from([path]));
+    let files: Vec<_> = look.containers[0].files.iter().map(|found| found.path.file_name().unwrap()).collect();
+    assert_eq!(files, ["abc-json.log.1", "0.log"]);
+}

@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -14,6 +15,7 @@ use super::books::Abandoned;
 use super::content::{Content, read_up_to};
 use super::{Key, Known, StartFrom};
 use crate::block::{Portion, Progress};
+use crate::discover::is_rotation;
 use crate::discover::layout::Age;
 use crate::parse::{Runtime, cri, docker};
 
@@ -67,6 +69,10 @@ pub(super) struct LogFile {
     pub(super) read: u64,
     /// How much it holds, as far as is known.
     pub(super) size: u64,
+    /// What it took on the disk when it was opened.
+    pub(super) on_disk: u64,
+    /// Its compressed copy, which is not opened while this is here, and what that takes on the disk.
+    pub(super) copy: Option<(Identity, u64)>,
     /// Where reading began that was to begin at the end: what lies before is not wanted.
     pub(super) began: u64,
     /// Bytes beyond `read` that are accounted for already, by lines that an earlier run has taken: they are
@@ -79,6 +85,8 @@ pub(super) struct LogFile {
     pub(super) is_complete: bool,
     /// No directory lists it any more since that look.
     pub(super) gone: Option<u64>,
+    /// The agent stops, and this is gone or stands before what is.
+    pub(super) now_or_never: bool,
     /// Its last read failed, which was said.
     pub(super) unreadable: bool,
     /// In the middle of a line that is longer than the buffer.
@@ -110,6 +118,15 @@ pub(super) enum LongLine {
         /// Where it begins in the file.
         start: u64,
     },
+    /// It is left out by a decision, and told of like any other.
+    LeftOut {
+        /// Whose it is.
+        stream: Stream,
+        /// Which decision.
+        why: Abandoned,
+        /// Where it begins in the file.
+        start: u64,
+    },
     /// It is stepped over: stored already, or given up.
     Passed {
         /// Why, where it is given up.
@@ -123,7 +140,7 @@ impl LongLine {
     /// Where it begins in its file.
     pub(super) fn start(self) -> u64 {
         match self {
-            Self::Taken { start, .. } | Self::Passed { start, .. } => start,
+            Self::Taken { start, .. } | Self::LeftOut { start, .. } | Self::Passed { start, .. } => start,
         }
     }
 }
@@ -143,6 +160,8 @@ impl LogFile {
         let content = Content::open(file, path);
         Ok(Some(Self {
             size: content.size()?,
+            on_disk: metadata.len(),
+            copy: None,
             // The kubelet compresses what it has put aside.
             is_complete: content.is_compressed(),
             content: Some(content),
@@ -160,6 +179,7 @@ impl LogFile {
             progress: [Progress::default(); 3],
             finished_at: None,
             gone: None,
+            now_or_never: false,
             unreadable: false,
             long: None,
             left_out: [LeftOut::default(); 3],
@@ -251,6 +271,11 @@ impl LogFile {
         Portion { taken, left_out: std::mem::take(left_out).bytes }
     }
 
+    /// Whether it is read whatever limit holds and whether its lane takes records or not: later nobody can.
+    pub(super) fn cannot_wait(&self) -> bool {
+        self.gone.is_some() || self.now_or_never
+    }
+
     /// The ids under which it is known: its own, and the one that its truncations are counted under.
     pub(super) fn ids(&self) -> impl Iterator<Item = u64> + use<> {
         let renamed = (self.source != self.base).then_some(self.source);
@@ -298,15 +323,44 @@ impl LogFile {
         }
     }
 
+    /// Where it is by now, if it was renamed to what a rotation of `live` makes, beside it: there a start finds
+    /// it again. (The kernel says what an open file is called; whether it is that is looked at.)
+    pub(super) fn rotated_from(&self, live: &Path) -> Option<PathBuf> {
+        let descriptor = self.content.as_ref()?.file().as_raw_fd();
+        let now = std::fs::read_link(format!("/proc/self/fd/{descriptor}")).ok()?;
+        let path = live.parent()?.join(now.file_name()?);
+        let is_it =
+            is_rotation(live, &path) && matches!(Self::identity_of(&path), Ok(Some((it, _))) if it == self.identity);
+        is_it.then_some(path)
+    }
+
+    /// Whether it has a name in some directory, perhaps in one that is not looked at: then its room on the
+    /// disk is not ours to give back.
+    pub(super) fn has_name(&self) -> bool {
+        let metadata = self.content.as_ref().and_then(|content| content.file().metadata().ok());
+        metadata.is_some_and(|metadata| metadata.nlink() > 0)
+    }
+
     /// When it was written last, nanoseconds of the epoch; 0: not known.
     pub(super) fn modified(&self) -> i64 {
         let metadata = self.content.as_ref().and_then(|content| content.file().metadata().ok());
         metadata.map_or(0, |metadata| metadata.mtime().saturating_mul(1_000_000_000) + metadata.mtime_nsec())
     }
 
+    /// Books what was left out of it, for no line of it will follow that could carry it.
+    pub(super) fn book_left_out(&mut self, known: &mut dyn Known) {
+        for left_out in &mut self.left_out {
+            let LeftOut { end, bytes } = std::mem::take(left_out);
+            if end > 0 {
+                known.book_left_out(self.source, end, bytes);
+            }
+        }
+    }
+
     /// It was truncated: from now on it is another source, whatever it begins with, so that positions of
     /// what it held before say nothing of what it holds now.
     pub(super) fn begin_anew(&mut self, known: &mut dyn Known) {
+        self.book_left_out(known);
         known.note_truncation(self.base, self.source);
         self.base = 0;
         self.source = 0;
@@ -317,7 +371,6 @@ impl LogFile {
         self.ahead = 0;
         self.progress = [Progress::default(); 3];
         self.long = None;
-        self.left_out = [LeftOut::default(); 3];
         self.finished_at = None;
         self.is_complete = false;
     }

@@ -30,6 +30,10 @@ pub trait Known {
     /// Notes that all of `stream` up to `end` is decided: stored, or left out, by reason.
     fn leave_out(&mut self, source: u64, stream: Stream, end: u64, left_out: [u64; Portion::REASONS]);
 
+    /// Books bytes that were left out before `end`, by reason, of a source of which nothing is read any more.
+    /// What of it lies in blocks is not decided by that.
+    fn book_left_out(&mut self, source: u64, end: u64, left_out: [u64; Portion::REASONS]);
+
     /// Makes a gap of what was dropped of `source` since the last time.
     fn gap_of_dropped(&mut self, source: u64, wall_ns: i64) -> Option<Gap>;
 
@@ -59,9 +63,10 @@ pub trait Known {
     /// Whether a source was not read to its end, or may get more; `None`: nothing is known of it.
     fn is_unfinished(&self, source: u64) -> Option<bool>;
 
-    /// The source of `log` that began with a line of this fingerprint, was not read to its end and is none of
-    /// `others`: what a compressed copy is of. `None` where there is not exactly one.
-    fn begun_with(&self, log: &str, fingerprint: u64, others: &[u64]) -> Option<u64>;
+    /// The sources of `log` that began with a line of this fingerprint: what a compressed copy of `size` bytes,
+    /// inflated, may be of. Those first that held just as much, then those that were not read to their ends,
+    /// the newest first.
+    fn begun_with(&self, log: &str, fingerprint: u64, size: u64) -> Vec<u64>;
 
     /// How often the file was truncated that `source` was its first id.
     fn truncations(&self, source: u64) -> u32;

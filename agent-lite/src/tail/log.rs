@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use memchr::{memchr, memrchr};
 use sluice_wire::{Stream, time};
@@ -24,6 +24,9 @@ use crate::parse::multiline::State;
 use crate::parse::{Piece, Runtime, cri, docker};
 use crate::record::Line;
 
+/// So long after its last line a log is not read until its size says that there is more.
+const QUIET: Duration = Duration::from_secs(10);
+
 const STREAMS: [Stream; 3] = [Stream::Whole, Stream::Stdout, Stream::Stderr];
 
 mod account;
@@ -31,6 +34,7 @@ mod audit;
 mod follow;
 mod gap;
 mod join;
+mod stop;
 
 use join::Pending;
 
@@ -240,7 +244,7 @@ impl Log {
     /// Reads lines until its turn is over, the lane is full, or there are no more.
     pub(super) fn read(&mut self, reading: &mut Reading<'_>) -> Read {
         let mut read = Read::default();
-        if self.waits_since.is_some() {
+        if self.waits_since.is_some() || self.is_quiet(reading.output.now) {
             return read;
         }
         self.complete_old(&mut reading.output);
@@ -252,7 +256,7 @@ impl Log {
                 continue;
             }
             // In order also where only what is gone is read: what stands before it waits, and so does it.
-            if !reading.output.lanes.takes_lines(self.lane, self.files[at].gone.is_some()) {
+            if !reading.output.lanes.takes_lines(self.lane, self.files[at].cannot_wait()) {
                 break;
             }
             match self.read_file(at, reading) {
@@ -293,9 +297,21 @@ impl Log {
         read
     }
 
+    /// Whether nothing came for a while, nothing waits, and its files were no longer than what was read when
+    /// their sizes were looked at last, which is once a second: most logs of a node are not read in most passes.
+    fn is_quiet(&self, now: Instant) -> bool {
+        let is_idle = self.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= QUIET);
+        let last = self.files.len().saturating_sub(1);
+        let is_read = |(at, file): (usize, &LogFile)| {
+            let is_known = file.source != 0 || file.size == 0;
+            is_known && !file.cannot_wait() && (file.is_finished() || (at == last && file.is_read_out()))
+        };
+        is_idle && self.pending.iter().all(Option::is_none) && self.files.iter().enumerate().all(is_read)
+    }
+
     /// What is gone is read at once, whatever limit its pod has: it takes room on the disk.
     fn may_read_on(&self, at: usize, reading: &Reading<'_>) -> bool {
-        self.deficit > 0 && (self.files[at].gone.is_some() || self.share.may_read(reading.output.now))
+        self.deficit > 0 && (self.files[at].cannot_wait() || self.share.may_read(reading.output.now))
     }
 
     /// Reads one buffer's worth of one file. Gives the bytes consumed; 0: no whole line is there.
@@ -333,13 +349,15 @@ impl Log {
 
     /// Goes to the end of a file of which nothing is shipped, without reading it.
     fn skip(&mut self, at: usize, reading: &mut Reading<'_>) -> usize {
+        // Also of a line that is longer than the buffer what was read of it is accounted for.
+        self.end_lines_of(at, &mut *reading.known, &mut reading.output);
         STREAMS.into_iter().for_each(|stream| self.complete(stream, &mut reading.output));
+        self.dropping = [false; 3];
         let file = &mut self.files[at];
         let (from, to) = (file.read, file.size);
         let bytes = to.saturating_sub(from).saturating_sub(file.ahead);
         file.read = to.max(from);
         file.ahead = 0;
-        file.long = None;
         if bytes > 0 {
             self.leave_out(at, Stream::Stdout, to - bytes..to, Abandoned::Excluded);
             self.leave_out(at, Stream::Stderr, to..to, Abandoned::Excluded);
@@ -447,23 +465,32 @@ impl Log {
         wanted
     }
 
-    /// Whether a piece is not sent because its pod wants it so, or has written too much: with a line's first
-    /// piece go all.
+    /// Whether a piece is not sent because its pod wants it so, or has written too much.
     fn is_left_out(&mut self, at: usize, piece: &Piece<'_>, range: &Range<u64>, reading: &mut Reading<'_>) -> bool {
+        let why = self.why_left_out(piece, range.end - range.start, reading);
+        if let Some(why) = why {
+            self.leave_out(at, piece.stream, range.clone(), why);
+        }
+        why.is_some()
+    }
+
+    /// Why a piece of so many bytes is not sent, if it is not: with a line's first piece go all.
+    fn why_left_out(&mut self, piece: &Piece<'_>, bytes: u64, reading: &mut Reading<'_>) -> Option<Abandoned> {
         let stream = piece.stream as usize;
         let excluded = self.treatment.of(piece.stream).exclude;
-        let begins = !self.dropping[stream] && !self.is_open(piece.stream);
-        let dropped = self.dropping[stream] || (begins && !excluded && !self.share.admits(range.end - range.start));
+        let goes_on = self.is_open(piece.stream);
+        let dropped = self.dropping[stream] || (!goes_on && !excluded && !self.share.admits(bytes));
         self.dropping[stream] = dropped && piece.partial;
         if !dropped && !excluded {
-            return false;
+            if goes_on {
+                self.share.owe(bytes);
+            }
+            return None;
         }
         // What is left out is decided with the line that follows: nothing before it may still wait.
         self.complete(piece.stream, &mut reading.output);
         reading.output.counts.dropped += u64::from(dropped);
-        let why = if excluded { Abandoned::Excluded } else { Abandoned::OverBudget };
-        self.leave_out(at, piece.stream, range.clone(), why);
-        true
+        Some(if excluded { Abandoned::Excluded } else { Abandoned::OverBudget })
     }
 
     fn say_unreadable(&mut self, at: usize, error: &io::Error, counts: &mut Counts) {
@@ -500,6 +527,12 @@ impl Log {
     /// Lets go of the memory that inflating takes.
     pub(super) fn stop_inflating(&mut self) {
         self.files.iter_mut().filter_map(|file| file.content.as_mut()).for_each(Content::stop_inflating);
+    }
+
+    /// Whether the next of its files to be read is a compressed one.
+    pub(super) fn is_to_inflate(&self) -> bool {
+        let next = self.files.iter().find(|file| !file.is_finished());
+        next.and_then(|file| file.content.as_ref()).is_some_and(Content::is_compressed)
     }
 
     /// Whether a compressed file of its is being read.

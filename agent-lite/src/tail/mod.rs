@@ -16,7 +16,7 @@ use sluice_wire::{Category, Stream, time};
 
 use crate::block::{LaneId, Lanes};
 use crate::discover::layout::{Age, Pod};
-use crate::discover::{Choice, Container, FileName, Look, Treatment};
+use crate::discover::{Choice, Container, FileName, Listings, Look, Treatment};
 use crate::enrich::Pods;
 use crate::redact::Redactor;
 
@@ -30,6 +30,7 @@ mod known;
 mod log;
 mod pods;
 mod share;
+mod stop;
 mod treat;
 
 pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, LeftBehind, Sighting};
@@ -115,6 +116,9 @@ pub struct Tailer {
     buffer: Vec<u8>,
     /// Passes over all logs.
     passes: u64,
+    /// In the last one a log was not read because too many are being inflated.
+    waits_to_inflate: bool,
+    listings: Listings,
     /// In which order a pass goes through the logs.
     order: Vec<usize>,
     counts: Counts,
@@ -156,6 +160,8 @@ impl Tailer {
             by_key: HashMap::new(),
             buffer: vec![0; BUFFER],
             passes: 0,
+            waits_to_inflate: false,
+            listings: Listings::default(),
             order: Vec::new(),
             counts: Counts::default(),
             unreadable: HashSet::new(),
@@ -261,9 +267,17 @@ impl Tailer {
             quantum: QUANTUM,
             scratch: std::mem::take(&mut self.scratch),
         };
+        let mut inflating = self.logs.iter().filter(|log| log.is_inflating()).count();
+        self.waits_to_inflate = false;
         for at in &self.order {
             let log = &mut self.logs[*at];
+            let was_inflating = log.is_inflating();
+            if !was_inflating && inflating >= INFLATING && log.is_to_inflate() {
+                self.waits_to_inflate = true;
+                continue;
+            }
             let read = log.read(&mut reading);
+            inflating = inflating - usize::from(was_inflating) + usize::from(log.is_inflating());
             if read.bytes > 0 {
                 log.read_in = self.passes;
             }
@@ -271,6 +285,7 @@ impl Tailer {
             pass.more |= read.more;
         }
         self.scratch = std::mem::take(&mut reading.scratch);
+        pass.more |= self.waits_to_inflate && inflating < INFLATING;
         self.bound_pending(lanes, now);
         pass
     }
@@ -300,16 +315,18 @@ impl Tailer {
     /// are too many.
     pub fn clean_up(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
         let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
-        for log in &mut self.logs {
-            log.clean_up(known, &mut output);
-        }
+        self.logs.iter_mut().for_each(|log| log.clean_up(known, &mut output));
         if self.told_dropped.is_none_or(|told| now.saturating_duration_since(told) >= TELL_DROPPED) {
             self.told_dropped = Some(now);
-            self.logs.iter_mut().for_each(|log| log.settle_left_out(known));
+            self.settle_left_out(known);
             self.tell_dropped(lanes, known, now, wall_ns);
         }
         self.give_up_deleted(lanes, known, now);
-        self.logs.iter_mut().filter(|log| log.is_inflating()).skip(INFLATING).for_each(Log::stop_inflating);
+        if self.waits_to_inflate {
+            // What holds back those that are being inflated is not to hold back the others.
+            let is_stuck = |log: &&mut Log| log.is_inflating() && log.read_in < self.passes;
+            self.logs.iter_mut().filter(is_stuck).for_each(Log::stop_inflating);
+        }
         let mut at = 0;
         while at < self.logs.len() {
             if self.logs[at].is_over() {
@@ -335,7 +352,8 @@ impl Tailer {
         }
     }
 
-    /// Gives up the deleted files that are beyond the bound, those first that were deleted first.
+    /// Gives up the deleted files that are beyond the bound, those first that were deleted first. Where a log
+    /// waits for its pod's metadata it goes on without, rather than lose lines: it is judged the next time.
     fn give_up_deleted(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant) {
         let spool = lanes.spool_has_room();
         let mut held: Vec<(u64, u64)> = self.logs.iter().flat_map(|log| log.held_deleted(spool)).collect();
@@ -353,7 +371,12 @@ impl Tailer {
         let Some(up_to) = up_to else { return };
         let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
         for log in &mut self.logs {
-            log.give_up_deleted(up_to, known, &mut output);
+            if log.waits_since().is_some() && log.holds_deleted(up_to) {
+                output.counts.undescribed += 1;
+                log.go_on_undescribed();
+            } else {
+                log.give_up_deleted(up_to, known, &mut output);
+            }
         }
     }
 

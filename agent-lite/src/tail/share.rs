@@ -170,6 +170,16 @@ impl Share {
         self.pod.as_ref().is_none_or(|pod| pod.borrow_mut().admits(bytes))
     }
 
+    /// So many bytes more of a line that is sent: they are taken whether there is room or not.
+    pub(super) fn owe(&self, bytes: u64) {
+        if let Some(pod) = &self.pod {
+            let mut pod = pod.borrow_mut();
+            if pod.policy != Policy::Delay {
+                pod.bucket.take(bytes);
+            }
+        }
+    }
+
     /// It was read to its end: from now on it is not a backlog.
     pub(super) fn caught_up(&mut self) {
         self.backlog = None;

@@ -15,11 +15,15 @@ use crate::discover::Discovery;
 
 mod categories;
 mod deleted;
+mod docker;
 mod fairness;
 mod first_start;
 mod gzip;
 mod last_words;
+mod left_out;
 mod long;
+mod renamed;
+mod runtime;
 mod treat;
 
 const DELETED: Deleted = Deleted { files: 4, bytes: 1 << 20 };
@@ -467,6 +471,7 @@ fn what_lies_in_a_directory_that_cannot_be_read_is_not_gone() {
     node.read();
     node.wait(20);
     node.append("0.log", out("2"));
+    node.wait(1);
     node.read();
     assert_eq!(node.deliver(), ["stdout:2"]);
 }

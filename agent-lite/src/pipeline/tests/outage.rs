@@ -23,6 +23,7 @@ use crate::ship::Endpoint;
 use crate::spool::{self, Spool};
 use crate::tail::Abandoned;
 
+mod stop;
 mod trouble;
 
 /// A gateway that stores in memory, and knows what it has (rule 5).

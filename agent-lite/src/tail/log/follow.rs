@@ -7,7 +7,7 @@ use super::super::books::Abandoned;
 use super::super::content::Content;
 use super::super::file::{Identity, LATE_BYTES, LATE_HOST_BYTES, LogFile, LongLine, Opened};
 use super::join::LAST_WORDS;
-use super::{Format, Known, Log, Output, STREAMS, StartFrom};
+use super::{Format, Key, Known, Log, Output, STREAMS, StartFrom};
 use crate::discover::layout::Age;
 
 impl Log {
@@ -23,7 +23,8 @@ impl Log {
         if let Some(at) = self.files.iter().position(|file| file.identity == identity) {
             // An inode is not given to another file while it is open; once it is closed it may be.
             let file = &self.files[at];
-            let suspicious = file.content.is_none() && (file.path != path || file.size != size) && !is_gzip(path);
+            let has_changed = if is_gzip(path) { file.on_disk != size } else { file.size != size };
+            let suspicious = file.content.is_none() && (file.path != path || has_changed);
             if !suspicious || self.is_still(at, path, age, known)? {
                 let file = &mut self.files[at];
                 if !is_gzip(path) && size >= file.read {
@@ -31,12 +32,16 @@ impl Log {
                 }
                 return Ok(Opened::Known(self.meet_again(at, path, age)));
             }
-            self.files.remove(at);
+            if let Some(mut file) = self.files.remove(at) {
+                file.book_left_out(known);
+            }
         }
+        // The compressed copy of what is here already: the kubelet's has its name, docker's was looked into.
+        let is_named = |file: &LogFile| file.age == *age && matches!(age, Age::Rotated(_));
+        let is_copy = |file: &LogFile| is_named(file) || file.copy == Some((identity, size));
         if is_gzip(path)
-            && let Some(at) = self.files.iter().position(|file| file.age == *age)
+            && let Some(at) = self.files.iter().position(is_copy)
         {
-            // The kubelet's compressed copy of what is here already.
             return Ok(Opened::Known(self.meet_again(at, path, age)));
         }
         let Some(mut file) = LogFile::open(path, age)? else { return Ok(Opened::Gone) };
@@ -44,6 +49,7 @@ impl Log {
             && file.content.as_ref().is_some_and(Content::is_compressed)
             && let Some(at) = self.renamed_and_compressed(&file, known)
         {
+            self.files[at].copy = Some((identity, size));
             return Ok(Opened::Known(self.meet_again(at, path, age)));
         }
         let identity = file.identity;
@@ -98,6 +104,7 @@ impl Log {
         if candidate.source != file.source || candidate.size < file.read {
             return Ok(false);
         }
+        file.on_disk = candidate.on_disk;
         if candidate.size > file.read {
             file.content = candidate.content;
             file.size = candidate.size;
@@ -128,12 +135,17 @@ impl Log {
         }
     }
 
-    /// A host log's path now leads to `present`: the files before it were renamed or removed.
-    pub(in crate::tail) fn supersede(&mut self, present: Identity, look: u64) {
+    /// A host log's path now leads to `present`, or nowhere: the files before it were renamed or removed. What
+    /// is called as a rotation calls it is there; what has another name, or none, a start would not find.
+    pub(in crate::tail) fn supersede(&mut self, present: Option<Identity>, look: u64) {
+        let Key::Host(live) = &self.key else { return };
         let mut order = 0_u32;
-        for file in &mut self.files {
-            if file.identity != present {
-                file.gone.get_or_insert(look);
+        for file in self.files.iter_mut().filter(|file| Some(file.identity) != present) {
+            match file.rotated_from(live) {
+                Some(path) => (file.path, file.gone) = (path, None),
+                None => _ = file.gone.get_or_insert(look),
+            }
+            if present.is_some() {
                 file.age = Age::Rotated(format!("{order:08}").into());
                 order += 1;
             }
@@ -199,6 +211,7 @@ impl Log {
         let (source, read) = (file.source, file.read);
         match file.long.take() {
             Some(LongLine::Taken { stream, start, .. }) => self.end_piece(at, stream, false, start..read, output),
+            Some(LongLine::LeftOut { stream, why, start }) => self.leave_out(at, stream, start..read, why),
             Some(LongLine::Passed { why: Some(why), start }) => {
                 known.abandon(source, read, read - start, why);
             }
@@ -209,23 +222,35 @@ impl Log {
             if self.pending[stream as usize].as_ref().is_some_and(|pending| pending.ends_in(source)) {
                 self.complete(stream, output);
             }
+            // The end of a line that is dropped is not there either.
+            self.dropping[stream as usize] &= self.files[at].left_out[stream as usize].end == 0;
         }
     }
 
     /// Deleted files that are held open, not read to their end: since which look, and what each takes on the
-    /// disk. Without those that are being read into a spool.
+    /// disk. Without those that are being read into a spool (what waits for its pod's metadata is not), and
+    /// without what has a name elsewhere: it exists, and who rotates bounds it.
     pub(in crate::tail) fn held_deleted(&self, spool: bool) -> impl Iterator<Item = (u64, u64)> {
         let may_be_read = |file: &&LogFile| file.is_finished() || (file.gone.is_some() && !file.unreadable);
-        let being_read = if spool { self.files.iter().take_while(may_be_read).count() } else { 0 };
-        let held = |file: &LogFile| file.gone.filter(|_| file.content.is_some()).map(|since| (since, file.size));
+        let being_read =
+            if spool && self.waits_since.is_none() { self.files.iter().take_while(may_be_read).count() } else { 0 };
+        let held = |file: &LogFile| {
+            let since = file.gone.filter(|_| file.content.is_some() && !file.has_name());
+            since.map(|since| (since, file.size))
+        };
         self.files.iter().skip(being_read).filter_map(held)
+    }
+
+    /// Whether it holds files that were deleted at or before that look.
+    pub(in crate::tail) fn holds_deleted(&self, look: u64) -> bool {
+        self.files.iter().any(|file| file.content.is_some() && file.gone.is_some_and(|since| since <= look))
     }
 
     /// Gives up what is not read of the files that were deleted at or before that look.
     pub(in crate::tail) fn give_up_deleted(&mut self, look: u64, known: &mut dyn Known, output: &mut Output<'_>) {
         for at in 0..self.files.len() {
             let file = &self.files[at];
-            if file.gone.is_some_and(|since| since <= look) && file.content.is_some() {
+            if file.gone.is_some_and(|since| since <= look) && file.content.is_some() && !file.has_name() {
                 if !file.is_read_out() {
                     // Also where its first line is not whole.
                     self.files[at].is_complete = true;

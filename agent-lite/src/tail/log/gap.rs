@@ -54,8 +54,10 @@ impl Log {
 
     /// Decides what was left out where no line followed that would carry it.
     pub(in crate::tail) fn settle_left_out(&mut self, known: &mut dyn Known) {
-        for file in &mut self.files {
-            for stream in STREAMS {
+        // In the middle of a line that is dropped nothing is: a start would take the rest for a line.
+        let streams = STREAMS.into_iter().filter(|stream| !self.dropping[*stream as usize]);
+        for stream in streams {
+            for file in &mut self.files {
                 let (left_out, progress) = (&mut file.left_out[stream as usize], &mut file.progress[stream as usize]);
                 // Lines before it are on their way: they, or what comes after them, will carry it.
                 if left_out.end > 0 && known.acknowledged(file.source, stream) >= progress.covered {

@@ -237,10 +237,11 @@ impl Log {
         match long {
             LongLine::Taken { stream, time, partial, .. } => {
                 let whole = whole_characters(content, content.len());
+                self.share.owe(content.len() as u64);
                 self.append_long(stream, time, partial, &content[..whole], &mut reading.output);
                 filled.len() - content.len() + whole
             }
-            LongLine::Passed { .. } => filled.len(),
+            LongLine::LeftOut { .. } | LongLine::Passed { .. } => filled.len(),
         }
     }
 
@@ -276,6 +277,10 @@ impl Log {
         if time < reading.since {
             return (LongLine::Passed { why: Some(Abandoned::TooOld), start }, filled);
         }
+        // Its length is not known: its first byte asks for room, and what is read of it is owed.
+        if let Some(why) = self.why_left_out(&piece, 0, reading) {
+            return (LongLine::LeftOut { stream, why, start }, filled);
+        }
         if !self.is_open(stream) {
             self.begin_line(&piece, &mut reading.output);
         }
@@ -296,9 +301,11 @@ impl Log {
     pub(super) fn end_long(&mut self, at: usize, long: LongLine, line: &[u8], end: u64, reading: &mut Reading<'_>) {
         match long {
             LongLine::Taken { stream, time, partial, start } => {
+                self.share.owe(line.len() as u64);
                 self.append_long(stream, time, partial, line, &mut reading.output);
                 self.end_piece(at, stream, partial, start..end, &mut reading.output);
             }
+            LongLine::LeftOut { stream, why, start } => self.leave_out(at, stream, start..end, why),
             LongLine::Passed { why, start } => {
                 if self.pass_over(at, start..end, why, reading) {
                     match why {
@@ -313,6 +320,8 @@ impl Log {
     /// A partial line of a container that has ended is a line (containerd writes the rest of a text
     /// without newline with tag `P` and nothing after it).
     pub(super) fn flush_last_words(&mut self, output: &mut Output<'_>) {
+        // Nor does the end of a line come any more that is dropped.
+        self.dropping = [false; 3];
         for stream in STREAMS {
             let waited = |pending: &Pending| output.now.saturating_duration_since(pending.grown) > LAST_WORDS;
             if self.pending[stream as usize].as_ref().is_some_and(waited) {

@@ -161,3 +161,78 @@ fn a_file_that_a_pattern_matches_no_more_is_forgotten_once_it_is_read() {
     node.look_at_files("*.log");
     assert_eq!(node.deliver(), ["host:a.log 5"]);
 }
+
+#[test]
+fn a_copy_that_is_being_written_is_left_alone_while_its_file_is_there() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.begin("syslog", 0..2);
+    node.look_at_files("syslog");
+    node.deliver();
+    let path = |name: &str| node.dir.path().join(name);
+    OpenOptions::new().append(true).open(path("syslog")).unwrap().write_all(b"late\n").unwrap();
+    fs::copy(path("syslog"), path("whole")).unwrap();
+    fs::rename(path("syslog"), path("syslog.1")).unwrap();
+    node.gzip_host("whole", "syslog.1.gz");
+    let copy = fs::read(path("syslog.1.gz")).unwrap();
+    fs::write(path("syslog.1.gz"), &copy[..copy.len() / 2]).unwrap();
+    node.begin("syslog", 5..6);
+    let mut node = node.after(0);
+    node.look_at_files("syslog");
+    assert_eq!(node.deliver(), ["host:late", "host:syslog 5"]);
+    assert_eq!(node.tailer.take_counts().unreadable, 0, "nobody has looked into the half copy");
+    assert!(node.is_settled());
+}
+
+/// `syslog` was rotated and compressed twice while no agent ran; all three files begin alike. What the two
+/// lack is given.
+fn begin_alike(unread: [&str; 2]) -> Node {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let begun = |node: &Node, text: &str| {
+        fs::write(node.dir.path().join("syslog"), format!("# version 1\n{text}\n")).unwrap();
+    };
+    let append = |node: &Node, name: &str, text: &str| {
+        OpenOptions::new().append(true).open(node.dir.path().join(name)).unwrap().write_all(text.as_bytes()).unwrap();
+    };
+    begun(&node, "the older file's line");
+    node.look_at_files("syslog");
+    node.deliver();
+    fs::rename(node.dir.path().join("syslog"), node.dir.path().join("syslog.1")).unwrap();
+    append(&node, "syslog.1", unread[0]);
+    begun(&node, "the newer one's");
+    node.look_at_files("syslog");
+    if unread[0].is_empty() {
+        node.wait(400);
+    }
+    node.look_at_files("syslog");
+    // What was written late was seen, and is not sent.
+    node.check_books();
+    append(&node, "syslog", unread[1]);
+    node.gzip_host("syslog.1", "syslog.2.gz");
+    let older = fs::File::options().append(true).open(node.dir.path().join("syslog.2.gz")).unwrap();
+    older.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).unwrap();
+    node.gzip_host("syslog", "syslog.1.gz");
+    begun(&node, "the newest one's");
+    node
+}
+
+#[test]
+fn of_two_copies_that_begin_alike_the_one_that_was_read_is_not_taken_for_the_other() {
+    let node = begin_alike(["", "late\n"]);
+    let mut node = node.after(i64::MAX);
+    node.look_at_files("syslog");
+    let sent = node.deliver();
+    assert_eq!(sent[sent.len() - 3..], ["host:late", "host:# version 1", "host:the newest one's"], "{sent:?}");
+    assert_eq!(sent.iter().filter(|line| line.contains("older file")).count(), 0, "{sent:?}");
+    assert!(node.is_settled());
+}
+
+#[test]
+fn two_copies_that_begin_alike_go_on_each_where_it_was_left() {
+    let node = begin_alike(["older and late\n", "late\n"]);
+    let mut node = node.after(i64::MAX);
+    node.look_at_files("syslog");
+    let sent = node.deliver();
+    let late: Vec<&String> = sent.iter().filter(|line| line.contains("late") || line.contains("newest")).collect();
+    assert_eq!(late, ["host:older and late", "host:late", "host:the newest one's"], "{sent:?}");
+    assert_eq!(sent.iter().filter(|line| line.contains("older file")).count(), 0, "{sent:?}");
+}

@@ -252,3 +252,25 @@ fn a_gone_file_is_kept_until_the_line_that_begins_in_it_has_ended() {
     assert_eq!(node.run(), ["stdout:begun ended"]);
     assert!(node.is_settled());
 }
+
+#[test]
+fn deleted_files_whose_log_waits_for_its_pod_count_although_the_spool_has_room() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.lanes.set_spool_has_room(true);
+    for n in 0..6 {
+        node.append(&format!("{n}.log"), at(n, &n.to_string()));
+    }
+    node.look();
+    let now = node.now;
+    node.tailer.logs.iter_mut().for_each(|log| log.wait_for_pod(now));
+    for n in 0..5 {
+        node.remove(&format!("{n}.log"));
+        node.look();
+    }
+    node.wait(1);
+    node.read();
+    assert_eq!(node.deliver(), ["stdout:0"], "rather undescribed than lost");
+    let page = node.check_books().remove(0);
+    assert!(!page.abandoned.contains_key(&Abandoned::Deleted), "{page:?}");
+    assert_eq!((node.tailer.undescribed(), node.tailer.take_counts().undescribed), (5, 1));
+}

@@ -9,23 +9,23 @@ fn globs(glob: &str) -> GlobSet {
 }
 
 /// Each line of `text` takes as many bytes.
-const LINE: usize = 100;
+pub(super) const LINE: usize = 100;
 
-fn text(lines: std::ops::Range<usize>) -> String {
+pub(super) fn text(lines: std::ops::Range<usize>) -> String {
     let filled = |n: usize| format!("{n:05}{}", "x".repeat(LINE - at(1, "").len() - 5));
     lines.map(|n| at(1, &filled(n))).collect()
 }
 
-fn with_budget(policy: Policy) -> Sharing {
+pub(super) fn with_budget(policy: Policy) -> Sharing {
     let budget = Budget { namespaces: globs("n*"), rate: 1000, burst: 2000, policy };
     Sharing { budgets: vec![budget], ..Sharing::default() }
 }
 
-fn node(sharing: Sharing) -> Node {
+pub(super) fn node(sharing: Sharing) -> Node {
     Node::sharing(tempfile::tempdir().unwrap(), Positions::default(), StartFrom::Beginning, false, sharing)
 }
 
-fn kept(messages: &[String]) -> Vec<usize> {
+pub(super) fn kept(messages: &[String]) -> Vec<usize> {
     messages.iter().filter_map(|message| message.strip_prefix("stdout:")?[..5].parse().ok()).collect()
 }
 
@@ -240,4 +240,69 @@ fn the_logs_of_a_lane_that_takes_little_have_their_turns() {
         }
     }
     assert!(seen.iter().all(|lines| *lines > 1_000), "{seen:?}");
+}
+
+#[test]
+fn a_log_that_is_silent_is_read_once_its_size_says_that_there_is_more() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", out("1") + &line("stderr", "P", "begun "));
+    assert_eq!(node.run(), ["stdout:1"]);
+    node.wait(20);
+    node.append("0.log", out("2"));
+    node.read();
+    assert_eq!(node.deliver(), ["stdout:2"], "a line waits for its end: it is not silent");
+    node.append("0.log", line("stderr", "F", "ended"));
+    node.read();
+    node.read();
+    node.wait(20);
+    node.append("0.log", out("3"));
+    node.read();
+    assert_eq!(node.deliver(), ["stderr:begun ended"]);
+    // Each second the sizes are looked at.
+    node.wait(1);
+    node.read();
+    assert_eq!(node.deliver(), ["stdout:3"]);
+}
+
+/// As many compressed files as may be are being inflated, in a lane that takes no more; one more is there.
+fn all_inflaters_held() -> Node {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let text: String = (0..10_000).map(|n| at(1, &format!("line {n:05} {}", "x".repeat(50)))).collect();
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    let compressed = encoder.finish().unwrap();
+    let begin = |node: &Node, pod: String| {
+        let directory = node.dir.path().join(pod).join("app");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("0.log.20251026-101530.gz"), &compressed).unwrap();
+    };
+    (0..INFLATING).for_each(|pod| begin(&node, format!("held_pod-{pod}_uid{pod}")));
+    node.look();
+    node.tailer.read(&mut node.lanes, &mut node.positions, node.now, 1_000);
+    let held = node.lanes.lane(Category::Application, &"held".into());
+    node.lanes.pause(held, node.now + Duration::from_secs(500));
+    begin(&node, "free_pod_uid".into());
+    node.look();
+    node.read();
+    assert_eq!(node.deliver(), [""; 0]);
+    node
+}
+
+#[test]
+fn what_cannot_go_on_does_not_keep_other_compressed_files_from_being_read() {
+    let mut node = all_inflaters_held();
+    node.wait(1);
+    node.read();
+    assert_eq!(node.deliver().len(), 10_000);
+}
+
+#[test]
+fn what_cannot_go_on_does_not_keep_a_deleted_compressed_file_from_being_read_at_a_stop() {
+    let mut node = all_inflaters_held();
+    fs::remove_dir_all(node.dir.path().join("free_pod_uid")).unwrap();
+    node.look();
+    node.lanes.close();
+    node.tailer.hurry(node.now);
+    node.read();
+    assert_eq!(node.deliver().len(), 10_000);
 }

@@ -40,7 +40,7 @@ fn info(annotations: &str) -> Arc<PodInfo> {
     )
 }
 
-fn describe(node: &mut Node, annotations: &str) {
+pub(super) fn describe(node: &mut Node, annotations: &str) {
     node.look();
     let (tailer, info) = (&mut node.tailer, info(annotations));
     tailer.logs.iter_mut().for_each(|log| log.describe(&info, false, &tailer.workshop));
@@ -223,7 +223,7 @@ fn an_annotation_that_comes_in_the_middle_loses_no_line_before_it() {
     assert!(node.is_settled());
 }
 
-fn docker(second: u32, stream: &str, log: &str) -> String {
+pub(super) fn docker(second: u32, stream: &str, log: &str) -> String {
     let log = serde_json::to_string(log).unwrap();
     format!("{{\"log\":{log},\"stream\":\"{stream}\",\"time\":\"2025-10-26T10:15:{second:02}.1Z\"}}\n")
 }

@@ -1,0 +1,34 @@
+//! The agent is about to stop: of what no directory lists any more, all is read now or never.
+
+use super::{Log, Output, STREAMS};
+
+impl Log {
+    /// From now on nothing of what is gone waits: not for the pod's metadata, not for a limit, not for an end
+    /// that only its writer could write. What stands before it in the log is read with it, so that its lines
+    /// come in order and find their beginnings. Gives whether it goes on without metadata.
+    pub(in crate::tail) fn hurry(&mut self) -> bool {
+        let Some(last) = self.files.iter().rposition(|file| file.gone.is_some() && file.content.is_some()) else {
+            return false;
+        };
+        for file in self.files.range_mut(..=last) {
+            file.now_or_never = true;
+            file.is_complete |= file.gone.is_some();
+        }
+        let waits = self.waits_since.is_some();
+        if waits {
+            self.go_on_undescribed();
+        }
+        waits
+    }
+
+    /// Sends the messages that wait for more and have a piece in a file that is gone: they are what they are.
+    pub(in crate::tail) fn end_gone(&mut self, output: &mut Output<'_>) {
+        for stream in STREAMS {
+            let gone = self.files.iter().filter(|file| file.gone.is_some() && file.is_read_out());
+            let Some(pending) = &self.pending[stream as usize] else { continue };
+            if gone.into_iter().any(|file| pending.has_piece_in(file.source)) {
+                self.complete(stream, output);
+            }
+        }
+    }
+}
