@@ -237,6 +237,7 @@ impl Agent {
         self.note_gone();
         self.spool();
         self.tailer.clean_up(&mut self.lanes, &mut self.positions, now, wall_ns());
+        self.lanes.forget_unused();
         self.positions.forget_unseen(self.lanes.held_of_sources().map(|(source, _)| source));
         self.settle();
         let pages = self.close_books();
