@@ -186,6 +186,16 @@ mod tests {
     }
 
     #[test]
+    fn a_log_counts_once_it_is_chosen_whose_books_it_is_in() {
+        let metrics = crate::metrics::Metrics::new().unwrap();
+        let mut ledger = Ledger::default();
+        ledger.tell(&[page("a", "", 10, 0)], &metrics.books);
+        assert!(!metrics.render().unwrap().contains("books_written_bytes_total{"));
+        ledger.tell(&[page("a", "dataplane/ns", 12, 5)], &metrics.books);
+        assert!(sample(&metrics, "sluice_agent_books_written_bytes_total{category=\"dataplane\",scope=\"ns\"} 12"));
+    }
+
+    #[test]
     fn series_are_bounded_and_keep_their_names() {
         let metrics = crate::metrics::Metrics::new().unwrap();
         let mut ledger = Ledger::default();
