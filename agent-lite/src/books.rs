@@ -25,7 +25,8 @@ const MAX_SERIES: usize = 500;
 pub struct Book {
     /// The path of the log's live file.
     pub log: Arc<str>,
-    /// Whose books it counts in: category and namespace or unit, `application/default`.
+    /// Whose books it counts in: category and namespace or unit, `application/default`. Empty while that
+    /// waits for the labels of its pod.
     pub books: Arc<str>,
     /// Bytes on the disk, also of files that are gone.
     pub written: u64,
@@ -86,7 +87,8 @@ impl Ledger {
     /// Counts from what an earlier run has counted.
     #[must_use]
     pub fn new(positions: &Positions) -> Self {
-        let told = positions.accounts().into_iter().map(|(log, (_, account))| (log, account)).collect();
+        let chosen = positions.accounts().into_iter().filter(|(_, (books, _))| !books.is_empty());
+        let told = chosen.map(|(log, (_, account))| (log, account)).collect();
         Self { told, series: BTreeSet::new() }
     }
 
@@ -95,7 +97,8 @@ impl Ledger {
     pub fn tell(&mut self, pages: &[Book], metrics: &BookMetrics) {
         let mut volumes: BTreeMap<Arc<str>, Volume> = BTreeMap::new();
         let mut told = HashMap::with_capacity(pages.len());
-        for page in pages {
+        // Where it is not chosen yet whose books a log counts in, it is counted once it is.
+        for page in pages.iter().filter(|page| !page.books.is_empty()) {
             let account = self.told.remove(&page.log).unwrap_or_default();
             add(volumes.entry(page.books.clone()).or_default(), page, &account);
             let Book { written, acknowledged, abandoned, missing_entries, .. } = page.clone();
@@ -180,6 +183,16 @@ mod tests {
         assert!(sample(&metrics, "sluice_agent_books_imbalance_bytes 4"));
         ledger.tell(&[page("c", "host/messages", 1, 1)], &metrics.books);
         assert!(!metrics.render().unwrap().contains("scope=\"ns\""));
+    }
+
+    #[test]
+    fn a_log_counts_once_it_is_chosen_whose_books_it_is_in() {
+        let metrics = crate::metrics::Metrics::new().unwrap();
+        let mut ledger = Ledger::default();
+        ledger.tell(&[page("a", "", 10, 0)], &metrics.books);
+        assert!(!metrics.render().unwrap().contains("books_written_bytes_total{"));
+        ledger.tell(&[page("a", "dataplane/ns", 12, 5)], &metrics.books);
+        assert!(sample(&metrics, "sluice_agent_books_written_bytes_total{category=\"dataplane\",scope=\"ns\"} 12"));
     }
 
     #[test]

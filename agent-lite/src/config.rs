@@ -109,7 +109,7 @@ impl Config {
             let first_start = first_start(map);
             let redact = map.optional("redact");
             let redact = if redact.is_present() { redact::Config::read(&redact, env).map(Some) } else { Some(None) };
-            let kubernetes = enrich::config::read(&map.optional("kubernetes"), node_name.as_deref(), env);
+            let mut kubernetes = enrich::config::read(&map.optional("kubernetes"), node_name.as_deref(), env);
             let destination = destination::read(map, env);
             let admin = map.optional("admin").read("an address like 0.0.0.0:2020", |text| text.parse().ok());
             let block_bytes = map.optional("block_bytes").bytes(4 * KIB..=768 * KIB);
@@ -128,6 +128,9 @@ impl Config {
             let deleted_bytes = map.optional("deleted_bytes").bytes(MIB..=1024 * 1024 * MIB);
             let sharing = sharing::sharing(map);
             let messages = messages::messages(map);
+            if let (Some(kubernetes), Some(sources)) = (&mut kubernetes, &sources) {
+                kubernetes.fields.asked_labels = sources.pods.label_names();
+            }
             if let (Some(kubernetes), Some(messages)) = (&kubernetes, &messages) {
                 messages::check(&kubernetes.allowed, messages, map);
             }

@@ -238,6 +238,7 @@ impl Agent {
         self.note_gone();
         self.spool();
         self.tailer.clean_up(&mut self.lanes, &mut self.positions, now, wall_ns());
+        self.lanes.forget_unused();
         self.positions.forget_unseen(self.lanes.held_of_sources().map(|(source, _)| source));
         self.settle();
         let pages = self.close_books();
@@ -312,7 +313,7 @@ impl Agent {
     fn read_what_is_gone(&mut self, deadline: Instant) {
         loop {
             let now = Instant::now();
-            self.tailer.hurry(now);
+            self.tailer.hurry(&mut self.lanes, &mut self.positions, now);
             let pass = self.tailer.read(&mut self.lanes, &mut self.positions, now, wall_ns());
             if (!self.spool() && pass.bytes == 0) || Instant::now() >= deadline {
                 break;

@@ -4,7 +4,7 @@
 //! (after a reboot without a clean end the producer is a new one). After a restart the ring is sent
 //! first, byte for byte; cutting the lines anew could not give the same bytes.
 //!
-//! A record of the log: version 2 · u16 ids that it takes back, and they (producer, 16 bytes, and number,
+//! A record of the log: version 3 · u16 ids that it takes back, and they (producer, 16 bytes, and number,
 //! u64, each) · the journal that the blocks are about to be sent to (16 bytes) · since when (u64, ms) ·
 //! u32 positions that all its blocks have, and what each stands for (u64 bytes of lines taken, and of lines
 //! left out by reason) · frames. Little-endian.
@@ -21,7 +21,7 @@ use sluice_wire::{Block, BlockId, JournalId, ProducerId};
 
 use crate::block::{Doubt, Portion, Queued};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const SEGMENT: u64 = 4 * 1024 * 1024;
 /// Kept free of blocks: what is taken back must be written down also where the ring is full.
 const ROOM_TO_TAKE_BACK: u64 = 256 * 1024;

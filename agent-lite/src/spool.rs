@@ -5,7 +5,7 @@
 //! and stays when a new id is drawn. A record goes once a durable checkpoint covers it; that is written down
 //! behind it, because its segment may stay for long, and its source may be forgotten by then.
 //!
-//! A record of the log, little-endian: version 1 · kind. Kind 1, a block and its pieces: place (u64: orders
+//! A record of the log, little-endian: version 2 · kind. Kind 1, a block and its pieces: place (u64: orders
 //! the blocks of a lane) · u32 positions that its frames have, and what each stands for (see
 //! [`Portion::write`]) · frames with number 0. Kind 2, records that are let go: their indexes (u64).
 
@@ -21,7 +21,7 @@ use sluice_wire::{Block, Category, Header, Position, ProducerId};
 
 use crate::block::{Portion, Queued, Unspooled};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const BLOCK: u8 = 1;
 const LET_GO: u8 = 2;
 const SEGMENT: u64 = 4 * 1024 * 1024;

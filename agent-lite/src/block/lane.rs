@@ -7,13 +7,16 @@ use std::time::Instant;
 use sluice_wire::{Category, Position};
 
 use super::spooled::Spooled;
-use super::{Portion, Queued};
+use super::{LaneId, Portion, Queued};
 
 /// Accepted requests in a row after which a lane's window is doubled.
 pub(super) const WIDEN_AFTER: u32 = 4;
 
 #[derive(Debug)]
 pub(super) struct Lane {
+    pub(super) id: LaneId,
+    /// Who keeps its id.
+    pub(super) users: usize,
     pub(super) category: Category,
     pub(super) scope: Arc<str>,
     pub(super) open: Open,
@@ -30,8 +33,10 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(category: Category, scope: Arc<str>, target_bytes: usize) -> Self {
+    pub(super) fn new(id: LaneId, category: Category, scope: Arc<str>, target_bytes: usize) -> Self {
         Self {
+            id,
+            users: 0,
             category,
             scope,
             open: Open::default(),
@@ -43,6 +48,13 @@ impl Lane {
             paused_until: None,
             window: Window::default(),
         }
+    }
+
+    /// Whether somebody keeps its id, something is in it, or a gateway holds it back.
+    pub(super) fn is_used(&self) -> bool {
+        let is_open = self.open.since.is_some() || !self.open.positions.is_empty();
+        let is_busy = self.in_flight > 0 || self.paused_until.is_some();
+        self.users > 0 || is_open || is_busy || !self.queue.is_empty() || !self.spooled.is_empty()
     }
 }
 

@@ -1,11 +1,11 @@
 //! Records to blocks: one open buffer for each lane, cut by size, by age, or when all open buffers
 //! together pass their budget; cut blocks wait in their lane's queue, in order.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice_wire::{Category, Header, Lane as LaneKey, Position, ProducerId, Stream, limits};
+use sluice_wire::{Header, Lane as LaneKey, Position, ProducerId, Stream, limits};
 
 use crate::record::{Encoder, Line};
 
@@ -14,6 +14,7 @@ mod lane;
 mod portion;
 mod queued;
 mod spooled;
+mod table;
 
 pub use compress::Compressor;
 use lane::{Lane, Window};
@@ -21,10 +22,8 @@ pub use portion::Portion;
 pub use queued::{Doubt, Queued};
 use spooled::Spooling;
 pub use spooled::{Stub, Unspooled};
-
-/// A lane, for as long as the agent runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LaneId(usize);
+pub use table::LaneId;
+use table::Table;
 
 /// How blocks are formed.
 #[derive(Debug, Clone)]
@@ -96,8 +95,7 @@ pub const MAX_CONTENT: usize = 160 * 1024;
 #[derive(Debug)]
 pub struct Lanes {
     settings: Settings,
-    lanes: Vec<Lane>,
-    ids: HashMap<(Category, Arc<str>), LaneId>,
+    lanes: Table,
     encoder: Encoder,
     compressor: Compressor,
     blocks: u64,
@@ -131,8 +129,7 @@ impl Lanes {
         Self {
             compressor: Compressor::new(settings.compression),
             settings,
-            lanes: Vec::new(),
-            ids: HashMap::new(),
+            lanes: Table::default(),
             encoder: Encoder::default(),
             blocks: 0,
             open_bytes: 0,
@@ -144,26 +141,18 @@ impl Lanes {
         }
     }
 
-    /// The lane of a category and namespace (or unit), made where it is new.
-    pub fn lane(&mut self, category: Category, scope: &Arc<str>) -> LaneId {
-        *self.ids.entry((category, scope.clone())).or_insert_with(|| {
-            self.lanes.push(Lane::new(category, scope.clone(), self.settings.target_bytes));
-            LaneId(self.lanes.len() - 1)
-        })
-    }
-
     /// Whether a lane takes records: it is not paused, and neither it nor all lanes together have too
     /// much cut and undecided, nor has it any in the spool. Its sources are not read meanwhile: their files
     /// are the buffer.
     #[must_use]
     pub fn takes_records(&self, id: LaneId) -> bool {
-        !self.closing && self.lanes[id.0].spooled.is_empty() && self.has_room(id)
+        !self.closing && self.lanes[id].spooled.is_empty() && self.has_room(id)
     }
 
     /// Whether a lane's queue takes blocks. One of which nothing waits takes some whatever the others hold,
     /// and one at its limit has no more waiting than it can soon send.
     fn has_room(&self, id: LaneId) -> bool {
-        let lane = &self.lanes[id.0];
+        let lane = &self.lanes[id];
         let waiting = lane.queue.len();
         let own = waiting < 2
             || (lane.queued_bytes < self.settings.lane_queued_bytes && waiting < lane.window.blocks.saturating_mul(2));
@@ -179,7 +168,7 @@ impl Lanes {
             self.cut(id);
         }
         let time = line.record_time();
-        let lane = &mut self.lanes[id.0];
+        let lane = &mut self.lanes[id];
         let open = &mut lane.open;
         if open.since.is_none() {
             self.blocks += 1;
@@ -215,7 +204,7 @@ impl Lanes {
         portion: Portion,
     ) {
         debug_assert!(end >= progress.covered, "a position never goes back");
-        let open = &mut self.lanes[id.0].open;
+        let open = &mut self.lanes[id].open;
         if progress.block == open.id && open.id != 0 {
             open.positions[progress.slot].end = end;
             open.portions[progress.slot] += portion;
@@ -230,7 +219,7 @@ impl Lanes {
 
     /// Cuts what has reached its size. To be called after each record's [`Lanes::cover`].
     pub fn cut_if_full(&mut self, id: LaneId) {
-        let lane = &self.lanes[id.0];
+        let lane = &self.lanes[id];
         if lane.open.raw.len() >= lane.target_bytes || lane.open.positions.len() >= MAX_POSITIONS {
             self.cut(id);
         } else if self.open_bytes > self.settings.open_bytes {
@@ -239,9 +228,9 @@ impl Lanes {
     }
 
     fn cut_largest(&mut self) {
-        let largest = (0..self.lanes.len()).max_by_key(|at| self.lanes[*at].open.raw.len());
-        if let Some(at) = largest {
-            self.cut(LaneId(at));
+        let largest = self.lanes.iter().max_by_key(|lane| lane.open.raw.len()).map(|lane| lane.id);
+        if let Some(id) = largest {
+            self.cut(id);
         }
     }
 
@@ -251,9 +240,9 @@ impl Lanes {
         let age = |lane: &Lane| lane.open.since.map(|since| now.saturating_duration_since(since));
         let max_age = self.settings.max_age;
         if self.lanes.iter().any(|lane| age(lane) >= Some(max_age)) {
-            for at in 0..self.lanes.len() {
-                if age(&self.lanes[at]) >= Some(max_age / 2) {
-                    self.cut(LaneId(at));
+            for id in self.lanes.ids() {
+                if age(&self.lanes[id]) >= Some(max_age / 2) {
+                    self.cut(id);
                 }
             }
         }
@@ -267,15 +256,15 @@ impl Lanes {
 
     /// Cuts everything: the agent is about to stop.
     pub fn cut_all(&mut self) {
-        (0..self.lanes.len()).for_each(|at| self.cut(LaneId(at)));
+        self.lanes.ids().into_iter().for_each(|id| self.cut(id));
     }
 
     fn cut(&mut self, id: LaneId) {
-        if self.lanes[id.0].open.since.is_none() {
+        if self.lanes[id].open.since.is_none() {
             return;
         }
         let to_spool = self.goes_to_spool(id);
-        let lane = &mut self.lanes[id.0];
+        let lane = &mut self.lanes[id];
         let open = std::mem::take(&mut lane.open);
         self.open_bytes -= open.raw.len();
         let header = Header {
@@ -335,7 +324,7 @@ impl Lanes {
     }
 
     fn enqueue(&mut self, id: LaneId, block: Queued) {
-        let lane = &mut self.lanes[id.0];
+        let lane = &mut self.lanes[id];
         lane.queued_bytes += block.payload.len();
         self.queued_bytes += block.payload.len();
         lane.queue.push_back(block);
@@ -344,38 +333,38 @@ impl Lanes {
     /// Lanes that may send: something is cut, nothing is under way, and no pause holds.
     pub fn sendable(&self) -> impl Iterator<Item = LaneId> + '_ {
         let sendable = |lane: &Lane| !lane.queue.is_empty() && lane.in_flight == 0 && lane.paused_until.is_none();
-        self.lanes.iter().enumerate().filter(move |(_, lane)| sendable(lane)).map(|(at, _)| LaneId(at))
+        self.lanes.iter().filter(move |lane| sendable(lane)).map(|lane| lane.id)
     }
 
     /// A lane's cut blocks, oldest first.
     pub fn queue(&mut self, id: LaneId) -> &mut VecDeque<Queued> {
-        &mut self.lanes[id.0].queue
+        &mut self.lanes[id].queue
     }
 
     /// Notes that the first `blocks` of the lane's queue are under way.
     pub fn depart(&mut self, id: LaneId, blocks: usize) {
-        self.lanes[id.0].in_flight = blocks;
+        self.lanes[id].in_flight = blocks;
     }
 
     /// Notes that nothing of the lane is under way any more.
     pub fn arrive(&mut self, id: LaneId) {
-        self.lanes[id.0].in_flight = 0;
+        self.lanes[id].in_flight = 0;
     }
 
     /// How many of the lane's blocks the next request may carry.
     #[must_use]
     pub fn window(&self, id: LaneId) -> usize {
-        self.lanes[id.0].window.blocks
+        self.lanes[id].window.blocks
     }
 
     /// Notes that a block of the lane was refused.
     pub fn narrow(&mut self, id: LaneId) {
-        self.lanes[id.0].window = Window::narrow();
+        self.lanes[id].window = Window::narrow();
     }
 
     /// Notes that all blocks of a request of the lane were accepted.
     pub fn widen(&mut self, id: LaneId) {
-        let lane = &mut self.lanes[id.0];
+        let lane = &mut self.lanes[id];
         if lane.window.widen() {
             lane.target_bytes = (lane.target_bytes * 2).min(self.settings.target_bytes);
         }
@@ -387,12 +376,12 @@ impl Lanes {
     /// Where there is none at `at`.
     #[must_use]
     pub fn peek(&self, id: LaneId, at: usize) -> &Queued {
-        &self.lanes[id.0].queue[at]
+        &self.lanes[id].queue[at]
     }
 
     /// Takes a block off the queue: it is decided.
     pub fn remove(&mut self, id: LaneId, at: usize) -> Option<Queued> {
-        let lane = &mut self.lanes[id.0];
+        let lane = &mut self.lanes[id];
         let block = lane.queue.remove(at)?;
         lane.queued_bytes -= block.payload.len();
         self.queued_bytes -= block.payload.len();
@@ -403,7 +392,7 @@ impl Lanes {
     /// Cuts the block at `at` of the queue into pieces of at most `limit` raw bytes each, and forms
     /// smaller blocks from now on. Gives how many there are now; 1 where it is one record.
     pub fn split(&mut self, id: LaneId, at: usize, limit: usize) -> usize {
-        let lane = &mut self.lanes[id.0];
+        let lane = &mut self.lanes[id];
         lane.target_bytes = lane.target_bytes.min(limit).max(1);
         let Some(mut block) = lane.queue.remove(at) else { return 0 };
         block.renumber();
@@ -428,13 +417,13 @@ impl Lanes {
 
     /// Holds a lane back until `until`.
     pub fn pause(&mut self, id: LaneId, until: Instant) {
-        let lane = &mut self.lanes[id.0];
+        let lane = &mut self.lanes[id];
         lane.paused_until = Some(lane.paused_until.map_or(until, |earlier| earlier.max(until)));
     }
 
     /// Lets go the lanes whose pause is over.
     pub fn resume(&mut self, now: Instant) {
-        for lane in &mut self.lanes {
+        for lane in self.lanes.iter_mut() {
             if lane.paused_until.is_some_and(|until| until <= now) {
                 lane.paused_until = None;
             }
@@ -456,7 +445,7 @@ impl Lanes {
     /// Whether none of a lane's cut blocks waits.
     #[must_use]
     pub fn is_lane_empty(&self, id: LaneId) -> bool {
-        self.lanes[id.0].queue.is_empty()
+        self.lanes[id].queue.is_empty()
     }
 
     /// Whether every block is decided and nothing is open.

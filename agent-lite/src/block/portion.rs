@@ -14,7 +14,7 @@ pub struct Portion {
 
 impl Portion {
     /// Reasons to leave a line out.
-    pub const REASONS: usize = 3;
+    pub const REASONS: usize = 4;
     /// Bytes that it takes in ring and spool.
     pub const LEN: usize = 8 * (1 + Self::REASONS);
 

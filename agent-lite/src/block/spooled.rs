@@ -150,11 +150,11 @@ impl Lanes {
     /// the spool does. Where an agent that stops has no spool, what it can still send is read.
     pub fn takes_lines(&mut self, id: LaneId, gone: bool) -> bool {
         let may_be_sent = self.closing && gone && !self.spooling.has_room;
-        if self.takes_records(id) || (may_be_sent && self.lanes[id.0].spooled.is_empty() && self.has_room(id)) {
+        if self.takes_records(id) || (may_be_sent && self.lanes[id].spooled.is_empty() && self.has_room(id)) {
             return true;
         }
         let takes = gone && self.spooling.has_room && self.spooling.fresh_bytes < FRESH_BYTES;
-        self.lanes[id.0].spooled.beyond |= takes;
+        self.lanes[id].spooled.beyond |= takes;
         takes
     }
 
@@ -165,28 +165,28 @@ impl Lanes {
 
     /// Whether what is cut of the lane goes behind its stubs.
     pub(super) fn goes_to_spool(&mut self, id: LaneId) -> bool {
-        let beyond = self.lanes[id.0].spooled.beyond && !self.takes_records(id);
-        let spooled = &mut self.lanes[id.0].spooled;
+        let beyond = self.lanes[id].spooled.beyond && !self.takes_records(id);
+        let spooled = &mut self.lanes[id].spooled;
         spooled.beyond = beyond;
         beyond || !spooled.is_empty()
     }
 
     pub(super) fn cut_to_spool(&mut self, id: LaneId, block: Queued) {
         self.spooling.fresh_bytes += block.payload.len();
-        self.lanes[id.0].spooled.fresh.push_back(block);
+        self.lanes[id].spooled.fresh.push_back(block);
     }
 
     /// Notes which lanes hold lines of sources that do not exist any more, and cuts those that do in their
     /// open block.
     pub fn note_gone(&mut self, exists: &HashSet<u64>) {
-        for at in 0..self.lanes.len() {
-            let lane = &self.lanes[at];
+        for id in self.lanes.ids() {
+            let lane = &self.lanes[id];
             let is_gone = |position: &Position| !exists.contains(&position.source);
             let open = lane.open.positions.iter().any(is_gone);
             let cut = lane.queue.iter().any(|block| block.header.positions.iter().any(is_gone));
-            self.lanes[at].spooled.copies = open || cut;
+            self.lanes[id].spooled.copies = open || cut;
             if open {
-                self.cut(LaneId(at));
+                self.cut(id);
             }
         }
     }
@@ -223,9 +223,11 @@ impl Lanes {
     /// how many records are lost.
     pub fn unspool(&mut self, mut load: impl FnMut(u64) -> Unspooled) -> usize {
         let mut lost = 0;
-        for at in 0..self.lanes.len() {
-            while self.has_room(LaneId(at)) {
-                let spooled = &mut self.lanes[at].spooled;
+        let spooled: Vec<LaneId> =
+            self.lanes.iter().filter(|lane| !lane.spooled.is_empty()).map(|lane| lane.id).collect();
+        for id in spooled {
+            while self.has_room(id) {
+                let spooled = &mut self.lanes[id].spooled;
                 let Some(stub) = spooled.stubs.front() else { break };
                 match load(stub.record) {
                     Unspooled::Later => break,
@@ -236,20 +238,20 @@ impl Lanes {
                     }
                     Unspooled::Blocks(blocks) => {
                         let without = spooled.stubs.pop_front().map(|stub| stub.without).unwrap_or_default();
-                        self.take_up(LaneId(at), blocks, &without);
+                        self.take_up(id, blocks, &without);
                     }
                 }
             }
             // What the spool could not take, and parts of a line that has not ended.
-            while !self.lanes[at].spooled.fresh.is_empty()
-                && self.lanes[at].spooled.stubs.is_empty()
-                && self.has_room(LaneId(at))
+            while !self.lanes[id].spooled.fresh.is_empty()
+                && self.lanes[id].spooled.stubs.is_empty()
+                && self.has_room(id)
             {
-                let fresh = &self.lanes[at].spooled.fresh;
+                let fresh = &self.lanes[id].spooled.fresh;
                 let pieces = whole(fresh, 0).unwrap_or(fresh.len());
-                let blocks: Vec<Queued> = self.lanes[at].spooled.fresh.drain(..pieces).collect();
+                let blocks: Vec<Queued> = self.lanes[id].spooled.fresh.drain(..pieces).collect();
                 self.spooling.fresh_bytes -= blocks.iter().map(|block| block.payload.len()).sum::<usize>();
-                blocks.into_iter().for_each(|block| self.enqueue(LaneId(at), block));
+                blocks.into_iter().for_each(|block| self.enqueue(id, block));
             }
         }
         lost
@@ -274,7 +276,7 @@ impl Lanes {
         for (position, portion) in shares.filter(|(position, _)| !stub.without.contains(&position.source)) {
             self.spooling.add(position.source, portion.bytes());
         }
-        self.lanes[id.0].spooled.stubs.push_back(stub);
+        self.lanes[id].spooled.stubs.push_back(stub);
     }
 
     /// Records of the spool whose blocks are decided: to be let go once a checkpoint that covers them is
@@ -291,7 +293,7 @@ impl Lanes {
     /// Whether every line of `source` in the lane's blocks outlives the process: in the ring or in the spool.
     #[must_use]
     pub fn are_kept(&self, id: LaneId, source: u64) -> bool {
-        let lane = &self.lanes[id.0];
+        let lane = &self.lanes[id];
         let has = |positions: &[Position]| positions.iter().any(|position| position.source == source);
         let unkept = |block: &&Queued| !block.is_kept();
         !has(&lane.open.positions)

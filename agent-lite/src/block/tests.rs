@@ -2,6 +2,7 @@ use super::lane::WIDEN_AFTER;
 use super::*;
 use crate::parse::message::{Parsed, Parser, TimeContext};
 use proptest::prelude::*;
+use sluice_wire::Category;
 use sluice_wire::payload::{Checker, Depth};
 
 const TIME: &[u8] = b"2025-10-26T10:15:30Z";
@@ -192,6 +193,63 @@ fn a_split_keeps_every_line_and_covers_with_its_last_piece() {
     assert_eq!(lanes.queue(lane).len(), pieces + 1);
     // One record cannot be cut.
     assert_eq!(lanes.split(lane, pieces, 10), 1);
+}
+
+#[test]
+fn lanes_that_come_and_go_leave_nothing() {
+    let (mut lanes, now) = (Lanes::new(settings()), Instant::now());
+    let kept = lanes.lane(Category::Application, &"kept".into());
+    lanes.hold(kept);
+    let mut seen = std::collections::HashSet::new();
+    for n in 0..10_000 {
+        let lane = lanes.lane(Category::Application, &format!("ns-{n}").into());
+        assert!(seen.insert(lane), "an id is one lane's");
+        lanes.hold(lane);
+        Source::new().push(&mut lanes, lane, b"x", now);
+        lanes.let_go(lane);
+        lanes.cut_all();
+        if n % 10 == 9 {
+            let sendable: Vec<LaneId> = lanes.sendable().collect();
+            assert_eq!(sendable.len(), 10, "what is not decided stays");
+            for lane in sendable {
+                lanes.remove(lane, 0);
+            }
+        }
+        lanes.forget_unused();
+    }
+    assert_eq!((lanes.count(), lanes.lanes.iter().count()), (1, 11));
+    assert_eq!(lanes.lane(Category::Application, &"kept".into()), kept);
+}
+
+#[test]
+fn a_lane_is_not_forgotten_while_it_is_used() {
+    let (mut lanes, now) = (Lanes::new(settings()), Instant::now());
+    let lane = lanes.lane(Category::Host, &"unit".into());
+    Source::new().push(&mut lanes, lane, b"x", now);
+    let is_there = |lanes: &mut Lanes| {
+        lanes.forget_unused();
+        lanes.count() == 1
+    };
+    assert!(is_there(&mut lanes), "open");
+    lanes.cut_all();
+    assert!(is_there(&mut lanes), "queued");
+    lanes.depart(lane, 1);
+    lanes.remove(lane, 0);
+    assert!(is_there(&mut lanes), "under way");
+    lanes.arrive(lane);
+    lanes.pause(lane, now);
+    assert!(is_there(&mut lanes), "paused");
+    lanes.resume(now);
+    lanes.hold(lane);
+    lanes.hold(lane);
+    lanes.let_go(lane);
+    assert!(is_there(&mut lanes), "followed");
+    let stub = Stub { record: 1, records: 1, without: Box::default() };
+    lanes.restore_stub((Category::Host, &"unit".into()), stub, std::iter::empty());
+    lanes.let_go(lane);
+    assert!(is_there(&mut lanes), "spooled");
+    assert_eq!(lanes.unspool(|_| Unspooled::Lost), 1);
+    assert!(!is_there(&mut lanes));
 }
 
 proptest! {

@@ -14,6 +14,7 @@ use sluice_wire::ProducerId;
 
 use crate::tail::Gap;
 
+mod chosen;
 mod numbers;
 mod positions;
 
@@ -106,7 +107,7 @@ impl Store {
     }
 
     #[cfg(test)]
-    fn on_boot(dir: &Path, boot_id: &str) -> Self {
+    pub(crate) fn on_boot(dir: &Path, boot_id: &str) -> Self {
         Self { dir: dir.into(), boot_id: boot_id.into() }
     }
 

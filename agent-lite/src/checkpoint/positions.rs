@@ -1,14 +1,15 @@
 //! How far every source is stored, and what became of its bytes.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sluice_wire::{Position, Stream};
+use sluice_wire::{Category, Position, Stream};
 
+use super::chosen::Chosen;
 use crate::block::Portion;
 use crate::tail::{Abandoned, Dropped, Gap, Known, LEFT_OUT, LeftBehind, Sighting};
 
@@ -28,6 +29,7 @@ pub struct Positions {
     /// What files came to that are forgotten, by log.
     closed: BTreeMap<Arc<str>, Closed>,
     gaps: Vec<Gap>,
+    chosen: Chosen,
 }
 
 /// A source, as it is kept over restarts.
@@ -35,6 +37,7 @@ pub struct Positions {
 pub(super) struct Source {
     pub(super) id: u64,
     log: Arc<str>,
+    /// Empty: its log's category is not chosen yet.
     books: Arc<str>,
     path: Arc<Path>,
     /// Whole, stdout, stderr.
@@ -59,6 +62,9 @@ pub(super) struct Source {
     /// What was dropped of it and not told yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dropped: Option<Dropped>,
+    /// The same of what was no sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sampled: Option<Dropped>,
     /// Looks in a row that did not find it; after [`FORGET_AFTER`] it is forgotten.
     #[serde(skip)]
     unseen: u32,
@@ -127,6 +133,7 @@ impl Source {
             place: 0,
             booked: 0,
             dropped: None,
+            sampled: None,
             unseen: 0,
         }
     }
@@ -134,8 +141,13 @@ impl Source {
     fn leave_out(&mut self, range: Range<u64>, left_out: [u64; Portion::REASONS]) {
         for (why, bytes) in LEFT_OUT.into_iter().zip(left_out).filter(|(_, bytes)| *bytes > 0) {
             *self.account.abandoned.entry(why).or_default() += bytes;
-            if why == Abandoned::OverBudget {
-                let dropped = self.dropped.get_or_insert(Dropped { from: range.start, to: 0, bytes: 0 });
+            let told = match why {
+                Abandoned::OverBudget => Some(&mut self.dropped),
+                Abandoned::Sampled => Some(&mut self.sampled),
+                _ => None,
+            };
+            if let Some(told) = told {
+                let dropped = told.get_or_insert(Dropped { from: range.start, to: 0, bytes: 0 });
                 dropped.to = dropped.to.max(range.end);
                 dropped.bytes += bytes;
             }
@@ -145,7 +157,11 @@ impl Source {
 
 impl Positions {
     pub(super) fn restore(sources: Vec<Source>, closed: Vec<Closed>, gaps: Vec<Gap>) -> Self {
+        let mut chosen = Chosen::default();
+        closed.iter().for_each(|closed| chosen.note(&closed.log, &closed.books));
+        sources.iter().for_each(|source| chosen.note(&source.log, &source.books));
         Self {
+            chosen,
             sources: sources.into_iter().map(|source| (source.id, source)).collect(),
             closed: closed.into_iter().map(|closed| (closed.log.clone(), closed)).collect(),
             gaps,
@@ -248,8 +264,9 @@ impl Positions {
             if source.log != *sighting.log {
                 source.log = sighting.log.clone();
             }
-            if source.books != *sighting.books {
+            if source.books != *sighting.books && !sighting.books.is_empty() {
                 source.books = sighting.books.clone();
+                self.chosen.note(sighting.log, sighting.books);
             }
             if let Some(closed) = self.closed.get_mut(sighting.log) {
                 closed.unseen = 0;
@@ -266,6 +283,7 @@ impl Positions {
             }
         }
         let Self { sources, closed, .. } = self;
+        let before = (sources.len(), closed.len());
         closed.values_mut().for_each(|closed| closed.unseen += 1);
         sources.retain(|_, source| {
             source.unseen += 1;
@@ -279,6 +297,13 @@ impl Positions {
             keep
         });
         closed.retain(|_, closed| closed.unseen <= FORGET_AFTER);
+        if before != (sources.len(), closed.len()) {
+            self.in_ring.retain(|(source, _), _| sources.contains_key(source));
+            self.in_ring_bytes.retain(|source, _| sources.contains_key(source));
+            let logs: HashSet<&str> =
+                sources.values().map(|source| &*source.log).chain(closed.keys().map(|log| &**log)).collect();
+            self.chosen.keep_only(&logs, |source| sources.contains_key(&source));
+        }
     }
 
     /// Whether a source was not read to its end, or may get more.
@@ -306,9 +331,18 @@ impl Positions {
         let open = open.map(|source| (&source.log, &source.books, &source.account));
         let mut accounts: BTreeMap<Arc<str>, (Arc<str>, Account)> = BTreeMap::new();
         for (log, books, account) in closed.chain(open) {
-            accounts.entry(log.clone()).or_insert_with(|| (books.clone(), Account::default())).1.add(account);
+            let (of_log, sum) = accounts.entry(log.clone()).or_insert_with(|| (books.clone(), Account::default()));
+            if of_log.is_empty() {
+                of_log.clone_from(books);
+            }
+            sum.add(account);
         }
         accounts
+    }
+
+    /// Notes of which category a block is that an earlier run has left in ring or spool.
+    pub fn note_category<'a>(&mut self, category: Category, positions: impl Iterator<Item = &'a Position>) {
+        self.chosen.note_in_ring(category, positions);
     }
 
     /// What the records of gaps that are kept are positions of.
@@ -347,6 +381,20 @@ impl Known for Positions {
 
     fn acknowledged(&self, source: u64, stream: Stream) -> u64 {
         stored(&self.sources, source, stream)
+    }
+
+    fn category_of_log(&self, log: &str) -> Option<Category> {
+        self.chosen.of_log(log)
+    }
+
+    fn category_in_ring(&self, source: u64) -> Option<Category> {
+        self.chosen.of_source(source)
+    }
+
+    fn choose_books(&mut self, log: &Arc<str>, books: &Arc<str>) {
+        self.chosen.note(log, books);
+        let undecided = |source: &&mut Source| source.log == *log && source.books.is_empty();
+        self.sources.values_mut().filter(undecided).for_each(|source| source.books = books.clone());
     }
 
     fn accounted(&self, source: u64) -> u64 {
@@ -403,18 +451,30 @@ impl Known for Positions {
         self.source(source).leave_out(end.saturating_sub(bytes)..end, left_out);
     }
 
-    fn gap_of_dropped(&mut self, source: u64, wall_ns: i64) -> Option<Gap> {
-        let source = self.sources.get_mut(&source)?;
-        let Dropped { from, to, bytes } = source.dropped.take()?;
-        let (log, path, why) = (source.log.clone(), source.path.clone(), Abandoned::OverBudget);
-        let gap = Gap { log, path, source: source.id, from, to, bytes, why, since: 0, until: wall_ns, number: 0 };
-        self.keep_gap(gap)
+    fn gaps_of_dropped(&mut self, source: u64, wall_ns: i64) -> Vec<Gap> {
+        let Some(source) = self.sources.get_mut(&source) else { return Vec::new() };
+        let (log, path, source_id) = (source.log.clone(), source.path.clone(), source.id);
+        let dropped = source.dropped.take().map(|dropped| (dropped, Abandoned::OverBudget));
+        let sampled = source.sampled.take().map(|dropped| (dropped, Abandoned::Sampled));
+        let gap = |(Dropped { from, to, bytes }, why)| Gap {
+            log: log.clone(),
+            path: path.clone(),
+            source: source_id,
+            from,
+            to,
+            bytes,
+            why,
+            since: 0,
+            until: wall_ns,
+            number: 0,
+        };
+        dropped.into_iter().chain(sampled).map(gap).filter_map(|gap| self.keep_gap(gap)).collect()
     }
 
     fn with_dropped(&self) -> Vec<u64> {
         self.sources
             .values()
-            .filter(|source| source.dropped.is_some() && !source.log.is_empty())
+            .filter(|source| (source.dropped.is_some() || source.sampled.is_some()) && !source.log.is_empty())
             .map(|source| source.id)
             .collect()
     }

@@ -48,3 +48,40 @@ fn globs(node: &Node<'_>) -> Option<GlobSet> {
     }
     set.build().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Sharing, sluice_settings::Faults> {
+        sluice_settings::from_str(text, &|_| None, |node| node.map(sharing))
+    }
+
+    #[test]
+    fn every_policy_has_its_word_and_a_burst_is_ten_seconds_worth() {
+        let text = "budgets:
+  - {namespaces: [team-*], rate: 64KiB, policy: delay}
+  - {namespaces: [noisy], rate: 1KiB, burst: 1MiB, policy: 1/100}
+  - {namespaces: ['*'], rate: 1MiB, policy: drop}";
+        let budgets = read(text).unwrap().budgets;
+        let told: Vec<_> = budgets.iter().map(|budget| (budget.rate, budget.burst, budget.policy)).collect();
+        assert_eq!(
+            told,
+            [
+                (64 << 10, 640 << 10, Policy::Delay),
+                (1 << 10, 1 << 20, Policy::Sample(100)),
+                (1 << 20, 10 << 20, Policy::Drop)
+            ]
+        );
+        assert!(budgets[0].namespaces.is_match("team-a") && !budgets[0].namespaces.is_match("noisy"));
+    }
+
+    #[test]
+    fn a_policy_that_is_none_is_named_with_what_there_is() {
+        for policy in ["sample", "1/0", "2/100", "10"] {
+            let text = format!("budgets: [{{namespaces: [a], rate: 1MiB, policy: {policy}}}]");
+            let faults = read(&text).unwrap_err().to_string();
+            assert!(faults.contains("budgets[0].policy") && faults.contains("`1/100`"), "{faults}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Which category a pod's containers are of, and which containers are the agent's own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use globset::GlobMatcher;
@@ -19,6 +19,15 @@ pub struct PodRule {
     pub container: GlobMatcher,
     /// Labels that the pod must have; none: any pod.
     pub labels: BTreeMap<String, String>,
+}
+
+impl PodRule {
+    /// Whether all but the labels is as it asks for.
+    fn matches_names(&self, container: &Container) -> bool {
+        self.namespace.is_match(&*container.pod.namespace)
+            && self.pod.is_match(&*container.pod.name)
+            && self.container.is_match(&*container.name)
+    }
 }
 
 /// What becomes of the logs of the agent's own pod. Shipped as they are they would feed themselves.
@@ -60,19 +69,29 @@ impl Choice {
         Self { dataplane: Vec::new(), own_logs: OwnLogs::Drop, own_pod: None }
     }
 
-    /// The category of a container's logs. `labels` are the pod's, where they are known by now: rules that
-    /// ask for labels match nothing before that. The answer for a container must be asked for once, when its
-    /// log is first met, and kept: a lane is for as long as the agent runs.
+    /// The category of a container's logs. `labels` are the pod's, where they are known: rules that ask for
+    /// labels match nothing without. It is asked for once for each log, and the answer kept for its life.
     #[must_use]
     pub fn category(&self, container: &Container, labels: Option<&BTreeMap<String, String>>) -> Category {
         let matches = |rule: &PodRule| {
             let has = |(name, value): (&String, &String)| labels.and_then(|labels| labels.get(name)) == Some(value);
-            rule.namespace.is_match(&*container.pod.namespace)
-                && rule.pod.is_match(&*container.pod.name)
-                && rule.container.is_match(&*container.name)
-                && rule.labels.iter().all(has)
+            rule.matches_names(container) && rule.labels.iter().all(has)
         };
         if self.dataplane.iter().any(matches) { Category::Dataplane } else { Category::Application }
+    }
+
+    /// Whether a container's category hangs on its pod's labels: by its names some rule may match, and none
+    /// does already.
+    #[must_use]
+    pub fn asks_for_labels(&self, container: &Container) -> bool {
+        let mut rules = self.dataplane.iter().filter(|rule| rule.matches_names(container)).peekable();
+        rules.peek().is_some() && rules.all(|rule| !rule.labels.is_empty())
+    }
+
+    /// Names of the labels that rules ask for.
+    #[must_use]
+    pub fn label_names(&self) -> BTreeSet<String> {
+        self.dataplane.iter().flat_map(|rule| rule.labels.keys().cloned()).collect()
     }
 
     /// Whether a container's logs are read: those of the agent's own pod are not, unless it was told so.
@@ -122,6 +141,27 @@ mod tests {
         ] {
             assert_eq!(choice.category(&container, labels), expected, "{container:?}");
         }
+    }
+
+    #[test]
+    fn labels_are_asked_for_where_they_decide() {
+        let mut choice = Choice::none();
+        assert!(!choice.asks_for_labels(&container("cni", "calico", "agent")));
+        choice.dataplane = vec![
+            rule("cni", "*", "*", &[("tier", "network")]),
+            rule("*", "kube-*", "*", &[]),
+            rule("*", "*", "proxy", &[("role", "edge"), ("tier", "network")]),
+        ];
+        for (container, expected) in [
+            (container("cni", "calico", "agent"), true),
+            (container("shop", "web", "proxy"), true),
+            (container("shop", "web", "app"), false),
+            // Whatever its labels, it is dataplane.
+            (container("cni", "kube-router", "agent"), false),
+        ] {
+            assert_eq!(choice.asks_for_labels(&container), expected, "{container:?}");
+        }
+        assert_eq!(choice.label_names(), ["role".to_owned(), "tier".to_owned()].into());
     }
 
     #[test]

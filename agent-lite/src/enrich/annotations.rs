@@ -1,7 +1,7 @@
 //! What a pod's annotations ask for, within what the operator of the cluster allows.
 //!
 //! ```text
-//! sluice.dev/WHAT[.CONTAINER][.STREAM]: VALUE     WHAT: parser, multiline, exclude
+//! sluice.dev/WHAT[.CONTAINER][.STREAM]: VALUE     WHAT: parser, multiline, exclude, sample
 //! fluentbit.io/WHAT[_STREAM][-CONTAINER]: VALUE   WHAT: parser, exclude; where the operator reads them
 //! ```
 //!
@@ -21,6 +21,8 @@ use sluice_wire::Stream;
 
 /// Problems told of one pod.
 const MAX_PROBLEMS: usize = 8;
+/// The most messages of which one is sent.
+const MAX_SAMPLE: u32 = 1_000_000;
 /// Characters of a key or value in a message.
 const SHOWN: usize = 80;
 
@@ -33,6 +35,8 @@ pub struct Allowed {
     pub multiline: Vec<Arc<str>>,
     /// Whether pods may keep their logs out.
     pub exclude: bool,
+    /// Whether pods may have only a sample of their logs shipped.
+    pub sample: bool,
     /// Whether `fluentbit.io/…` is read as well.
     pub fluentbit: bool,
 }
@@ -46,6 +50,8 @@ pub struct Choice {
     pub multiline: Option<Arc<str>>,
     /// Its lines are not to be shipped.
     pub exclude: bool,
+    /// Of so many messages one is to be shipped.
+    pub sample: Option<u32>,
 }
 
 /// What was chosen for a pod.
@@ -126,12 +132,14 @@ enum What {
     Parser,
     Multiline,
     Exclude,
+    Sample,
 }
 
 enum Asks {
     /// One of the operator's names; `None`: none of them.
     Name(Option<Arc<str>>),
     Exclude(bool),
+    Sample(u32),
 }
 
 impl Target<'_> {
@@ -159,6 +167,10 @@ fn choose(wishes: &[Wish<'_>], container: Option<&str>, stream: Stream) -> Choic
         parser: name(What::Parser),
         multiline: name(What::Multiline),
         exclude: matches!(best(What::Exclude), Some(Asks::Exclude(true))),
+        sample: match best(What::Sample) {
+            Some(Asks::Sample(one_in)) => Some(*one_in),
+            _ => None,
+        },
     }
 }
 
@@ -185,7 +197,8 @@ fn own_target(rest: &str) -> Result<Target<'_>, String> {
         Some("parser") => What::Parser,
         Some("multiline") => What::Multiline,
         Some("exclude") => What::Exclude,
-        _ => return Err("there is no such annotation; there are: parser, multiline, exclude".to_owned()),
+        Some("sample") => What::Sample,
+        _ => return Err("there is no such annotation; there are: parser, multiline, exclude, sample".to_owned()),
     };
     let (container, stream) = match (parts.next(), parts.next(), parts.next()) {
         (None, ..) => (None, None),
@@ -238,6 +251,14 @@ fn asks(target: &Target<'_>, value: &str, allowed: &Allowed) -> Result<Asks, Str
         What::Exclude => {
             let value = boolean(value, target.is_ours);
             return value.map(Asks::Exclude).ok_or_else(|| "its value is `true` or `false`".to_owned());
+        }
+        What::Sample if !allowed.sample => {
+            return Err("in this cluster pods may not have their logs sampled".to_owned());
+        }
+        What::Sample => {
+            let one_in = value.parse().ok().filter(|one_in| (1..=MAX_SAMPLE).contains(one_in));
+            let fix = || format!("its value is a whole number N from 1 to {MAX_SAMPLE}: one message in N is sent");
+            return one_in.map(Asks::Sample).ok_or_else(fix);
         }
     };
     if value == "none" && target.is_ours {

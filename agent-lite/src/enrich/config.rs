@@ -73,6 +73,7 @@ pub fn read(node: &Node<'_>, node_name: Option<&str>, env: &Environment<'_>) -> 
             pod_ip: map.optional("pod_ip").bool().unwrap_or(false),
             container: map.optional("container").bool().unwrap_or(true),
             namespace_labels: map.optional("namespace_labels").bool().unwrap_or(false),
+            ..Fields::default()
         };
         let allowed = map.optional("annotations");
         let allowed = if allowed.is_present() { allowed.map(annotations) } else { Some(Allowed::default()) };
@@ -137,11 +138,13 @@ fn annotations(map: &Map<'_>) -> Option<Allowed> {
     let parsers = names(&map.optional("parsers"));
     let multiline = names(&map.optional("multiline"));
     let exclude = map.optional("exclude").bool();
+    let sample = map.optional("sample").bool();
     let fluentbit = map.optional("fluentbit").bool();
     Some(Allowed {
         parsers: parsers?,
         multiline: multiline?,
         exclude: exclude.unwrap_or(false),
+        sample: sample.unwrap_or(false),
         fluentbit: fluentbit.unwrap_or(false),
     })
 }
@@ -213,10 +216,13 @@ mod tests {
 
     #[test]
     fn annotations_are_what_the_operator_lists() {
-        let text = "kubernetes: {annotations: {parsers: [json, nginx], multiline: [java], exclude: true},\n  annotation_fields: [example.com/*]}";
+        let text = "kubernetes: {annotations: {parsers: [json, nginx], multiline: [java], exclude: true, sample: true},\n  annotation_fields: [example.com/*]}";
         let settings = settings(text, true).unwrap();
         assert_eq!(settings.allowed.parsers, [Arc::from("json"), Arc::from("nginx")]);
-        assert_eq!((settings.allowed.multiline.len(), settings.allowed.exclude), (1, true));
+        assert_eq!(
+            (settings.allowed.multiline.len(), settings.allowed.exclude, settings.allowed.sample),
+            (1, true, true)
+        );
         assert!(!settings.allowed.fluentbit);
         assert!(settings.fields.annotations.is_match("example.com/team/sub"));
         assert!(!settings.fields.annotations.is_match("kubernetes.io/config.hash"));

@@ -240,4 +240,19 @@ impl Pods {
 }
 
 #[cfg(test)]
+impl Pods {
+    /// For tests of other rooms: nothing is known but what they tell.
+    pub(crate) fn for_tests(fields: Fields, allowed: Allowed) -> Self {
+        let settings = Settings { fields, allowed, ..Settings::default() };
+        let metrics = crate::metrics::Metrics::new().unwrap();
+        start(&settings, "n", &metrics.kubernetes).0
+    }
+
+    /// A pod becomes known.
+    pub(crate) fn learn(&self, pod: &str) {
+        self.put(&serde_json::from_str(pod).unwrap());
+    }
+}
+
+#[cfg(test)]
 mod tests;

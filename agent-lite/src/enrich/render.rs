@@ -1,7 +1,7 @@
 //! What is known of a pod, as bytes of a record: rendered once when the pod changes, copied into what a
 //! source's records have in common, never rendered per record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use globset::GlobSet;
@@ -40,6 +40,8 @@ pub struct Fields {
     pub container: bool,
     /// `k8s_namespace_labels`.
     pub namespace_labels: bool,
+    /// Names of labels that rules of the agent ask for: their values are kept beside what is rendered.
+    pub asked_labels: BTreeSet<String>,
 }
 
 /// What is known of a pod. Never changes: a changed pod is a new one.
@@ -55,6 +57,8 @@ pub struct PodInfo {
     of_namespace: Option<Arc<[u8]>>,
     containers: Arc<[Container]>,
     choices: Arc<Choices>,
+    /// Those of [`Fields::asked_labels`] that it has.
+    asked_labels: Arc<BTreeMap<String, String>>,
     /// Labels and annotations that are not in `pod`.
     pub(super) left_out: usize,
 }
@@ -89,6 +93,8 @@ impl PodInfo {
             member("k8s_pod_ip", ip, &mut out);
         }
         let containers = if fields.container { containers(pod) } else { Arc::default() };
+        let asked = pod.metadata.labels.iter().filter(|(name, _)| fields.asked_labels.contains(*name));
+        let asked_labels = asked.map(|(name, value)| (name.clone(), value.clone())).collect();
         Self {
             namespace: pod.metadata.namespace.as_str().into(),
             name: pod.metadata.name.as_str().into(),
@@ -97,6 +103,7 @@ impl PodInfo {
             of_namespace: (!fields.namespace_labels).then(Arc::default),
             containers,
             choices: Arc::new(choices),
+            asked_labels: Arc::new(asked_labels),
             left_out,
         }
     }
@@ -128,6 +135,12 @@ impl PodInfo {
         }
     }
 
+    /// Those of its labels that rules of the agent ask for.
+    #[must_use]
+    pub fn asked_labels(&self) -> &BTreeMap<String, String> {
+        &self.asked_labels
+    }
+
     /// What the pod's annotations ask for.
     #[must_use]
     pub fn choice(&self, container: &str, stream: Stream) -> &super::Choice {
@@ -143,7 +156,8 @@ impl PodInfo {
         let annotations = pod.metadata.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let (choices, problems) = super::annotations::read(annotations, &["app"], allowed);
         assert!(problems.is_empty(), "{problems:?}");
-        let fields = Fields { labels: true, container: true, ..Fields::default() };
+        let asked_labels = pod.metadata.labels.keys().cloned().collect();
+        let fields = Fields { labels: true, container: true, asked_labels, ..Fields::default() };
         Arc::new(Self::new(&pod, &fields, choices))
     }
 }

@@ -69,10 +69,13 @@ impl Feed {
             ("k8s_node_name", &labels.node),
             ("log_type", category.word()),
         ]);
+        // A feed is for as long as the agent runs.
+        let lane = lanes.lane(category, scope);
+        lanes.hold(lane);
         Self {
             log: format!("{kind}:{category}/{scope}").into(),
             books: format!("{category}/{scope}").into(),
-            lane: lanes.lane(category, scope),
+            lane,
             common,
             rendered: Vec::new(),
             sources: Vec::new(),

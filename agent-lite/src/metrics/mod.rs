@@ -42,7 +42,7 @@ pub struct Metrics {
     pub truncated: IntCounter,
     /// Ranges of logs that were lost.
     pub gaps: IntCounter,
-    /// Lines dropped for a pod's budget.
+    /// Lines dropped for a pod's budget, or because its pod wants a sample.
     pub dropped_lines: IntCounter,
     /// Logs that went on without labels.
     pub undescribed_logs: IntCounter,
@@ -116,6 +116,8 @@ pub struct Metrics {
     pub queued_bytes: IntGauge,
     /// Records in open and cut blocks.
     pub held_records: IntGauge,
+    /// Lanes that are used.
+    pub lanes: IntGauge,
     /// Lanes held back by a gateway.
     pub paused_lanes: IntGauge,
     /// Directories watched by inotify.
@@ -155,7 +157,10 @@ impl Metrics {
             unreadable: counter("unreadable", "Looks at files and directories that failed.")?,
             truncated: counter("truncated_files", "Files that became shorter while they were read.")?,
             gaps: counter("gaps", "Ranges of logs that were lost; a record in the stream tells of each.")?,
-            dropped_lines: counter("dropped_lines", "Lines dropped because their pod is over its budget.")?,
+            dropped_lines: counter(
+                "dropped_lines",
+                "Lines dropped because their pod is over its budget, or asks for a sample.",
+            )?,
             undescribed_logs: counter(
                 "undescribed_logs",
                 "Container logs that went on without labels: Kubernetes did not tell of their pods in time.",
@@ -219,6 +224,7 @@ impl Metrics {
             open_block_bytes: gauge("open_block_bytes", "Bytes in blocks that still grow.")?,
             queued_bytes: gauge("queued_bytes", "Compressed bytes in blocks that are not decided yet.")?,
             held_records: gauge("held_records", "Records in blocks that are not decided yet.")?,
+            lanes: gauge("lanes", "Lanes of which a log is followed, or something is held.")?,
             paused_lanes: gauge("paused_lanes", "Lanes that a gateway holds back.")?,
             watches: gauge("inotify_watches", "Directories watched.")?,
             scan_only: gauge("scan_only", "1 where inotify cannot watch every directory.")?,

@@ -46,6 +46,7 @@ impl Agent {
         self.metrics.open_block_bytes.set(gauge(open));
         self.metrics.queued_bytes.set(gauge(queued));
         self.metrics.held_records.set(i64::try_from(self.lanes.held_records()).unwrap_or(i64::MAX));
+        self.metrics.lanes.set(gauge(self.lanes.count()));
         self.metrics.paused_lanes.set(gauge(self.lanes.paused()));
         self.count_spool();
     }

@@ -69,6 +69,9 @@ impl Agent {
     pub(super) fn take_up_spool(&mut self, left: Left, look: impl FnOnce(&mut Self)) {
         let is_missing = self.config.spool_bytes > 0 && self.spooling.spool.is_none();
         self.metrics.spool_errors.inc_by(left.damaged + u64::from(is_missing));
+        for found in &left.blocks {
+            self.positions.note_category(found.category, found.shares.iter().map(|(position, _)| position));
+        }
         let fates: Vec<Fate> = left.blocks.iter().map(|found| self.judge(found)).collect();
         look(self);
         let exists: HashSet<u64> = self.tailer.existing().collect();

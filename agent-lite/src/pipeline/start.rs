@@ -1,6 +1,7 @@
 //! How the agent begins: its state is opened, and what an earlier run left under way goes first.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::bail;
@@ -32,10 +33,7 @@ impl Agent {
         let loaded = store.load();
         let ring_directory = ring::directory(&config.state);
         if loaded.first_run || loaded.renewed.is_some() {
-            // Its blocks belong to a producer that is no more.
-            if let Err(error) = Ring::discard(&ring_directory) {
-                tracing::warn!(path = %ring_directory.display(), %error, "an old ring cannot be removed");
-            }
+            discard_ring(&ring_directory, config.ring_bytes, &loaded.positions, &metrics)?;
         }
         if let Some(why) = loaded.renewed {
             tracing::warn!(?why, "a new producer id: what was sent since the last checkpoint may be sent again");
@@ -77,6 +75,9 @@ impl Agent {
             in_doubt_max: config.destination.in_doubt_max,
             dead_letter_bytes: config.dead_letter_bytes,
         };
+        if pods.is_none() && !config.sources.pods.label_names().is_empty() {
+            tracing::warn!("dataplane rules with labels match nothing: kubernetes.source is none");
+        }
         let mut positions = loaded.positions;
         let entries = entries(&config, &labels, start, &mut positions);
         let workshop = Workshop::new(config.redactor()?, config.messages.clone(), node_zone());
@@ -128,6 +129,7 @@ impl Agent {
         let (mut decided, mut cut_anew) = (Vec::new(), Vec::new());
         for block in kept {
             let lane = block.header.lane.clone();
+            self.positions.note_category(lane.category, block.header.positions.iter());
             let whole = pieces.entry(lane.clone()).or_default();
             whole.push(block);
             let last = &whole[whole.len() - 1];
@@ -171,8 +173,41 @@ fn entries(config: &Config, labels: &Labels, start: StartFrom, positions: &mut P
     entries
 }
 
+/// Removes a ring whose blocks belong to a producer that is no more. What a gateway may have of them is read
+/// again, and counted.
+fn discard_ring(directory: &Path, bytes: u64, positions: &Positions, metrics: &Metrics) -> anyhow::Result<()> {
+    if directory.exists() {
+        let (ring, kept) = open_ring(directory, bytes)?;
+        drop(ring);
+        let records = records_read_again(&kept, positions);
+        metrics.possible_duplicates.inc_by(records);
+        if records > 0 {
+            tracing::warn!(records, "blocks of the ring are not known to be stored: their lines are read again");
+        }
+    }
+    if let Err(error) = Ring::discard(directory) {
+        tracing::warn!(path = %directory.display(), %error, "an old ring cannot be removed");
+    }
+    Ok(())
+}
+
+/// Records in blocks of the ring that no checkpoint covers. Pieces share the fate of their block's last one.
+fn records_read_again(kept: &[Queued], positions: &Positions) -> u64 {
+    let mut pieces: HashMap<&Lane, u64> = HashMap::new();
+    let mut again = 0;
+    for block in kept {
+        let records = pieces.entry(&block.header.lane).or_default();
+        *records += u64::from(block.header.records);
+        if !block.header.positions.is_empty() {
+            let records = std::mem::take(records);
+            again += if positions.are_stored(&block.header.positions) { 0 } else { records };
+        }
+    }
+    again + pieces.values().sum::<u64>()
+}
+
 /// A ring, or none where its directory cannot be used; an error where another agent uses it.
-fn open_ring(directory: &std::path::Path, bytes: u64) -> anyhow::Result<(Option<Ring>, Vec<Queued>)> {
+fn open_ring(directory: &Path, bytes: u64) -> anyhow::Result<(Option<Ring>, Vec<Queued>)> {
     match Ring::open(directory, bytes) {
         Ok((ring, kept)) => Ok((Some(ring), kept)),
         Err(error @ OpenError::Locked { .. }) => bail!("{error}"),

@@ -89,6 +89,66 @@ async fn pieces_of_a_block_that_does_not_follow_on_are_cut_anew_with_it() {
 }
 
 #[tokio::test]
+async fn what_a_lost_ring_may_have_sent_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    leave_in_ring(dir.path(), 2, 3);
+    // The machine went down after the first block was stored: the ring's others are read again.
+    let state = dir.path().join("state");
+    let Loaded { mut positions, numbers, .. } = Store::new(&state).load();
+    positions.settle(SOURCE, Stream::Stdout, 100);
+    Store::on_boot(&state, "another").write(&Snapshot::take(numbers, &positions, None, false)).unwrap();
+    let agent = start(dir.path(), "");
+    assert_ne!(agent.numbers.producer, numbers.producer);
+    assert_eq!((agent.metrics.possible_duplicates.get(), agent.dispatch.in_ring()), (4, 0));
+    assert!(agent.lanes.is_empty());
+    drop(agent);
+    assert_eq!(start(dir.path(), "").metrics.possible_duplicates.get(), 0, "counted once");
+}
+
+#[tokio::test]
+async fn a_ring_without_its_checkpoint_is_counted_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    leave_in_ring(dir.path(), 2, 3);
+    fs::remove_file(dir.path().join("state/checkpoint.json")).unwrap();
+    assert_eq!(start(dir.path(), "").metrics.possible_duplicates.get(), 5);
+}
+
+/// An agent with these rules reads what there is, and is killed once its block is in the ring, before any
+/// checkpoint knows of the log.
+fn leave_first_block_in_ring(dir: &Path, rules: &str) {
+    let mut agent = start(dir, rules);
+    agent.tailer.read(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
+    agent.lanes.cut_all();
+    let lane = agent.lanes.sendable().next().unwrap();
+    let block = &mut agent.lanes.queue(lane)[0];
+    block.give_number(agent.numbers.take()).unwrap();
+    drop(agent.dispatch);
+    let (mut ring, _) = Ring::open(&ring::directory(&dir.join("state")), 64 << 20).unwrap();
+    ring.keep(std::iter::once(&*block), &[], Doubt { journal: JournalId([1; 16]), since_ms: 0 }).unwrap();
+    agent.store.write(&Snapshot::take(agent.numbers, &Positions::default(), None, false)).unwrap();
+}
+
+#[tokio::test]
+async fn a_log_goes_on_in_the_lane_of_its_blocks_whatever_the_rules_are_by_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let pod = dir.path().join("pods/ns_pod_uid/app");
+    fs::create_dir_all(&pod).unwrap();
+    let line = |message: &str| format!("2025-10-26T10:15:30.1Z stdout F {message}\n");
+    fs::write(pod.join("0.log"), line("first")).unwrap();
+    leave_first_block_in_ring(dir.path(), "first_start: beginning\ndataplane: [{namespace: ns}]\n");
+
+    fs::write(pod.join("0.log"), line("first") + &line("second")).unwrap();
+    let mut agent = start(dir.path(), "first_start: beginning\ndataplane: []\n");
+    agent.tailer.read(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
+    agent.lanes.cut_all();
+    // In another lane the second could be stored before the first, which would pass for stored then.
+    let lane = agent.lanes.lane(Category::Dataplane, &"ns".into());
+    assert_eq!((agent.lanes.queue(lane).len(), agent.lanes.held_records()), (2, 2));
+    agent.lanes.forget_unused();
+    assert_eq!(agent.lanes.count(), 1);
+}
+
+#[tokio::test]
 async fn where_a_first_start_begins_is_durable_before_anything_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let pod = dir.path().join("pods/ns_pod_uid/app");

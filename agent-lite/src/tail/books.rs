@@ -31,6 +31,8 @@ pub enum Abandoned {
     Vanished,
     /// The pod wrote more than its budget allows, and its policy is to drop.
     OverBudget,
+    /// Whoever runs the pod asked for a sample of its messages.
+    Sampled,
     /// A redaction rule drops lines that it matches.
     Redacted,
     /// Numbers of the journal's entries are missing.
@@ -41,7 +43,7 @@ pub enum Abandoned {
 
 impl Abandoned {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Torn,
         Self::TooOld,
         Self::Excluded,
@@ -50,6 +52,7 @@ impl Abandoned {
         Self::Deleted,
         Self::Vanished,
         Self::OverBudget,
+        Self::Sampled,
         Self::Redacted,
         Self::JournalSeqnum,
         Self::KmsgOverwritten,
@@ -73,6 +76,7 @@ impl Abandoned {
             Self::Deleted => "deleted",
             Self::Vanished => "vanished",
             Self::OverBudget => "over-budget",
+            Self::Sampled => "sampled",
             Self::Redacted => "redacted",
             Self::JournalSeqnum => "journal-seqnum",
             Self::KmsgOverwritten => "kmsg-overwritten",
@@ -89,6 +93,7 @@ impl Abandoned {
             Self::Damaged => "the compressed file cannot be inflated any further",
             Self::Deleted => "the file was deleted, and more such files were held than the agent may hold",
             Self::OverBudget => "the pod wrote more than its budget",
+            Self::Sampled => "the pod's annotation asks for a sample",
             Self::Redacted => "a redaction rule drops such lines",
             Self::Vanished => "the file went while no agent looked; more may have been written than is counted here",
             Self::JournalSeqnum => {
@@ -129,7 +134,7 @@ impl Gap {
     /// The source that the records of a log's gaps are positions of.
     #[must_use]
     pub fn mark(&self) -> u64 {
-        xxh3_64_with_seed(self.log.as_bytes(), MARKS).max(1)
+        mark_of(&self.log)
     }
 
     /// Its record: the message, and the fields that follow on `common`.
@@ -177,6 +182,11 @@ impl Gap {
     }
 }
 
+/// The source that the records of a log's gaps are positions of.
+pub(super) fn mark_of(log: &str) -> u64 {
+    xxh3_64_with_seed(log.as_bytes(), MARKS).max(1)
+}
+
 /// Tells the marks of logs from other hashes of their names.
 const MARKS: u64 = 0x6761_7073;
 
@@ -192,7 +202,8 @@ pub struct Dropped {
 }
 
 /// What the reasons of a [`Portion`] are.
-pub const LEFT_OUT: [Abandoned; Portion::REASONS] = [Abandoned::OverBudget, Abandoned::Excluded, Abandoned::Redacted];
+pub const LEFT_OUT: [Abandoned; Portion::REASONS] =
+    [Abandoned::OverBudget, Abandoned::Excluded, Abandoned::Redacted, Abandoned::Sampled];
 
 /// What is known of a source that was met.
 #[derive(Debug, Clone, Copy)]
@@ -201,7 +212,7 @@ pub struct Sighting<'a> {
     pub source: u64,
     /// Its log, by the path of its live file.
     pub log: &'a Arc<str>,
-    /// Whose books it counts in: category and namespace or unit, `application/default`.
+    /// Whose books it counts in: category and namespace or unit, `application/default`; empty: not chosen yet.
     pub books: &'a Arc<str>,
     /// Where it is.
     pub path: &'a Path,

@@ -57,7 +57,7 @@ impl Tailer {
                 let log = path.to_string_lossy().into();
                 let treatment = self.workshop.treatment_of_host(unit, format);
                 let share = self.shares.of_log(unit, None, self.first_look, Instant::now());
-                let at = self.add(Log::new(key, Names { log, books }, lane, lines, common, treatment, share));
+                let at = self.add(Log::new(key, Names { log, books }, lane, lines, common, treatment, share), lanes);
                 // Later on renamed files are followed by what is open.
                 if self.passes == 0 {
                     self.take_up_rotated(at, path, known);

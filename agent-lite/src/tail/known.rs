@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use sluice_wire::Stream;
+use sluice_wire::{Category, Stream};
 
 use super::books::{Abandoned, Gap, LeftBehind};
 use crate::block::Portion;
@@ -15,6 +15,15 @@ pub trait Known {
 
     /// Bytes of `stream` that are stored.
     fn acknowledged(&self, source: u64, stream: Stream) -> u64;
+
+    /// The category that was chosen for a log, also by an earlier run.
+    fn category_of_log(&self, log: &str) -> Option<Category>;
+
+    /// The category of the blocks that an earlier run has left in ring or spool with lines of a source.
+    fn category_in_ring(&self, source: u64) -> Option<Category>;
+
+    /// Notes whose books a log counts in of which that was not known when its sources were met.
+    fn choose_books(&mut self, log: &Arc<str>, books: &Arc<str>);
 
     /// Bytes of all streams that are stored, in the ring, or given up.
     fn accounted(&self, source: u64) -> u64;
@@ -34,8 +43,8 @@ pub trait Known {
     /// What of it lies in blocks is not decided by that.
     fn book_left_out(&mut self, source: u64, end: u64, left_out: [u64; Portion::REASONS]);
 
-    /// Makes a gap of what was dropped of `source` since the last time.
-    fn gap_of_dropped(&mut self, source: u64, wall_ns: i64) -> Option<Gap>;
+    /// Makes gaps of what was dropped of `source` since the last time, one for each reason.
+    fn gaps_of_dropped(&mut self, source: u64, wall_ns: i64) -> Vec<Gap>;
 
     /// Sources of which lines were dropped that were not told of yet.
     fn with_dropped(&self) -> Vec<u64>;

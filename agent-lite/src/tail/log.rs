@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use memchr::{memchr, memrchr};
 use sluice_wire::{Stream, time};
 
-use super::books::Abandoned;
+use super::books::{Abandoned, Gap};
 use super::content::Content;
 use super::counts::Counts;
 use super::file::LogFile;
@@ -34,6 +34,7 @@ mod audit;
 mod follow;
 mod gap;
 mod join;
+mod pod;
 mod stop;
 
 use join::Pending;
@@ -49,11 +50,25 @@ pub(super) enum Format {
     Audit,
 }
 
+/// Whether a log's lane is what it will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Certainty {
+    /// The labels of its pod decide, and nothing goes into a lane before.
+    Open,
+    /// By its names, unless blocks of an earlier run say otherwise: nothing was put into it yet.
+    ByNames,
+    /// For its life.
+    Fixed,
+}
+
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) key: Key,
     pub(super) names: Names,
     pub(super) lane: LaneId,
+    pub(super) certainty: Certainty,
+    /// Gaps that are told once the lane is chosen.
+    untold: Vec<Gap>,
     format: Format,
     /// What records have in common, by stream; [`Stream::Whole`]: what is said of no stream.
     common: [Vec<u8>; 3],
@@ -70,6 +85,8 @@ pub(super) struct Log {
     deficit: isize,
     /// In the middle of a line that is dropped, by stream.
     dropping: [bool; 3],
+    /// Messages since the one that was sent last of those that are sampled, by stream.
+    skipped: [u32; 3],
     /// In order; the live one last.
     files: VecDeque<LogFile>,
     pending: [Option<Pending>; 3],
@@ -95,7 +112,7 @@ pub(super) struct Log {
 pub(super) struct Names {
     /// The path of its live file.
     pub(super) log: Arc<str>,
-    /// Whose books it counts in: category and namespace or unit, `application/default`.
+    /// Whose books it counts in: category and namespace or unit, `application/default`; empty: not chosen yet.
     pub(super) books: Arc<str>,
 }
 
@@ -165,6 +182,8 @@ impl Log {
             key,
             names,
             lane,
+            certainty: Certainty::Fixed,
+            untold: Vec::new(),
             format,
             own_common: [0, 1, 2].map(|stream| common[stream].len()),
             common,
@@ -175,6 +194,7 @@ impl Log {
             share,
             deficit: 0,
             dropping: [false; 3],
+            skipped: [u32::MAX; 3],
             files: VecDeque::new(),
             pending: [const { None }; 3],
             multiline: [State::default(); 3],
@@ -193,47 +213,9 @@ impl Log {
         self.files.iter().any(|file| file.path.starts_with(directory))
     }
 
-    /// From now on it waits for what is to be known of its pod.
-    pub(super) fn wait_for_pod(&mut self, now: Instant) {
-        self.waits_since = Some(now);
-    }
-
-    /// Whether its pod was not looked up yet. True once.
-    pub(super) fn is_to_be_asked_about(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_asked_about, true)
-    }
-
-    /// Since when it waits for what is to be known of its pod.
-    pub(super) fn waits_since(&self) -> Option<Instant> {
-        self.waits_since
-    }
-
-    /// Goes on without what is to be known of its pod, and says so in its records.
-    pub(super) fn go_on_undescribed(&mut self) {
-        self.waits_since = None;
-        self.describe_by(|out| out.extend_from_slice(b",\"k8s_metadata\":\"missing\""));
-    }
-
-    /// Takes over what is known of its pod, unless it is known already.
-    pub(super) fn describe(&mut self, info: &Arc<PodInfo>, may_wait: bool, workshop: &Workshop) {
-        if info.is_whole() || !may_wait {
-            self.waits_since = None;
-        }
-        if self.pod.as_ref().is_some_and(|known| Arc::ptr_eq(known, info)) {
-            return;
-        }
-        let Key::Container(container, attempt) = &self.key else { return };
-        let (name, attempt) = (container.name.clone(), *attempt);
-        self.treatment = workshop.treatment_of(&container.pod.namespace, &name, info);
-        self.describe_by(|out| info.append(&name, attempt, out));
-        self.pod = Some(info.clone());
-    }
-
-    fn describe_by(&mut self, render: impl Fn(&mut Vec<u8>)) {
-        for (stream, common) in self.common.iter_mut().enumerate() {
-            common.truncate(self.own_common[stream]);
-            render(common);
-        }
+    /// Its sources, as far as their first lines are whole.
+    pub(super) fn sources(&self) -> impl Iterator<Item = u64> {
+        self.files.iter().flat_map(LogFile::ids)
     }
 
     /// Whether it holds files that were deleted and are not read yet: their room on the disk is wanted.
@@ -272,6 +254,7 @@ impl Log {
                     at += 1;
                 }
                 Ok(bytes) => {
+                    self.certainty = Certainty::Fixed;
                     read.bytes += bytes;
                     self.share.spend(bytes);
                     self.deficit = self.deficit.saturating_sub_unsigned(bytes);
@@ -402,6 +385,10 @@ impl Log {
             self.append(piece, &mut reading.output);
             return self.end_piece(at, stream, piece.partial, range, &mut reading.output);
         }
+        if !self.is_in_sample(stream) {
+            reading.output.counts.dropped += 1;
+            return self.leave_out(at, stream, range, Abandoned::Sampled);
+        }
         // By far the most lines.
         let record = Line {
             time_text: piece.time_text,
@@ -493,6 +480,19 @@ impl Log {
         Some(if excluded { Abandoned::Excluded } else { Abandoned::OverBudget })
     }
 
+    /// Whether the message that begins is sent, where its pod wants one in so many: the first is.
+    fn is_in_sample(&mut self, stream: Stream) -> bool {
+        let one_in = self.treatment.of(stream).sample;
+        // By far the most lines.
+        if one_in <= 1 {
+            return true;
+        }
+        let skipped = &mut self.skipped[stream as usize];
+        let is_in = *skipped >= one_in - 1;
+        *skipped = if is_in { 0 } else { *skipped + 1 };
+        is_in
+    }
+
     fn say_unreadable(&mut self, at: usize, error: &io::Error, counts: &mut Counts) {
         let file = &mut self.files[at];
         // Once for each time that it begins: it is tried again at every pass.
@@ -514,9 +514,9 @@ impl Log {
         }
     }
 
-    /// No file is left.
+    /// No file is left, and nothing to be told.
     pub(super) fn is_over(&self) -> bool {
-        self.files.is_empty() && (matches!(self.key, Key::Container(..)) || !self.is_listed)
+        self.files.is_empty() && self.untold.is_empty() && (matches!(self.key, Key::Container(..)) || !self.is_listed)
     }
 
     /// The sources that are still to be found in a directory.

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice_wire::{Category, Stream, time};
+use sluice_wire::{Stream, time};
 
-use crate::block::{LaneId, Lanes};
+use crate::block::Lanes;
 use crate::discover::layout::{Age, Pod};
 use crate::discover::{Choice, Container, FileName, Listings, Look, Treatment};
 use crate::enrich::Pods;
@@ -28,6 +28,7 @@ mod file;
 mod host;
 mod known;
 mod log;
+mod place;
 mod pods;
 mod share;
 mod stop;
@@ -38,9 +39,9 @@ pub use counts::Counts;
 pub(crate) use cut::whole_characters;
 use file::{Identity, Opened};
 pub use known::Known;
-use log::{Format, Log, Names, Output, Reading, WallTime};
+use log::{Log, Output, Reading, WallTime};
+use share::Shares;
 pub use share::{Budget, Policy, Sharing};
-use share::{Share, Shares};
 pub use treat::{Tools, Workshop};
 
 /// Read from one log before the next has its turn, bytes.
@@ -217,12 +218,13 @@ impl Tailer {
             let mut attempts: Vec<u32> = listing.files.iter().map(|found| found.name.attempt).collect();
             attempts.dedup();
             for attempt in &attempts {
-                let at = self.container_log(&listing.container, *attempt, &listing.directory, lanes);
+                let at = self.container_log(&listing.container, *attempt, &listing.directory, lanes, known);
                 met.insert(at);
                 let mut present = Vec::new();
                 for found in listing.files.iter().filter(|found| found.name.attempt == *attempt) {
                     present.extend(self.take_up(at, &found.path, &found.name.age, known));
                 }
+                self.recall(at, lanes, known);
                 self.logs[at].keep_only(&present, self.looks);
                 // A container has one attempt at a time: once there is another, no more is written to this one.
                 self.logs[at].ended = attempts.last() > Some(attempt);
@@ -252,7 +254,7 @@ impl Tailer {
         // What is found from now on came after the first start.
         self.first_look = false;
         self.passes += 1;
-        self.describe(now);
+        self.describe(lanes, known, now);
         self.order.clear();
         self.order.extend(0..self.logs.len());
         self.order.sort_by_cached_key(|at| (!self.logs[*at].is_urgent(), self.logs[*at].read_in));
@@ -331,6 +333,7 @@ impl Tailer {
         while at < self.logs.len() {
             if self.logs[at].is_over() {
                 let log = self.logs.swap_remove(at);
+                lanes.let_go(log.lane);
                 self.by_key.remove(&log.key);
                 self.release_pod(&log.key);
                 if let Some(moved) = self.logs.get(at) {
@@ -344,8 +347,13 @@ impl Tailer {
 
     /// Tells of the lines that were dropped since the last time, also of files that are not followed any more.
     fn tell_dropped(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
-        for gap in known.with_dropped().into_iter().filter_map(|source| known.gap_of_dropped(source, wall_ns)) {
-            if let Some(at) = self.log_named(&gap.log, lanes) {
+        for gap in known
+            .with_dropped()
+            .into_iter()
+            .flat_map(|source| known.gaps_of_dropped(source, wall_ns))
+            .collect::<Vec<_>>()
+        {
+            if let Some(at) = self.log_named(&gap.log, lanes, known) {
                 let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
                 self.logs[at].tell(&gap, &mut output);
             }
@@ -385,7 +393,7 @@ impl Tailer {
     pub fn tell_losses(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
         let met: HashSet<u64> = self.logs.iter().flat_map(Log::sightings).map(|sighting| sighting.source).collect();
         for gap in known.untold_gaps() {
-            if let Some(at) = self.log_named(&gap.log, lanes) {
+            if let Some(at) = self.log_named(&gap.log, lanes, known) {
                 let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
                 self.logs[at].tell(&gap, &mut output);
             }
@@ -407,7 +415,7 @@ impl Tailer {
                 continue;
             }
             followed.insert(lost.log.clone());
-            if let Some(at) = self.log_named(&lost.log, lanes) {
+            if let Some(at) = self.log_named(&lost.log, lanes, known) {
                 let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
                 self.logs[at].note_vanished(&lost, known, wall_ns, &mut output);
             }
@@ -425,7 +433,7 @@ impl Tailer {
     }
 
     /// The log whose live file is or was `name`, also where none of its files is left.
-    fn log_named(&mut self, name: &str, lanes: &mut Lanes) -> Option<usize> {
+    fn log_named(&mut self, name: &str, lanes: &mut Lanes, known: &mut dyn Known) -> Option<usize> {
         if let Some(at) = self.logs.iter().position(|log| *log.names.log == *name) {
             return Some(at);
         }
@@ -433,7 +441,7 @@ impl Tailer {
         let directory = path.parent()?;
         let container = Pod::of(directory.parent()?)?.container(directory)?;
         let attempt = FileName::parse(path.file_name()?.to_str()?)?.attempt;
-        Some(self.container_log(&container, attempt, directory, lanes))
+        Some(self.container_log(&container, attempt, directory, lanes, known))
     }
 
     /// Every source that exists: what checkpoints are kept for.
@@ -472,31 +480,8 @@ impl Tailer {
         (self.logs.len(), files, unread)
     }
 
-    fn container_log(&mut self, container: &Container, attempt: u32, directory: &Path, lanes: &mut Lanes) -> usize {
-        let key = Key::Container(container.clone(), attempt);
-        if let Some(at) = self.by_key.get(&key) {
-            return *at;
-        }
-        let category = self.choice.category(container, None);
-        let lane: LaneId = lanes.lane(category, &container.pod.namespace);
-        let common = self.container_common(container, attempt, category);
-        let name = directory.join(format!("{attempt}.log")).to_string_lossy().into();
-        let books = format!("{}/{}", category.word(), container.pod.namespace).into();
-        let Pod { namespace, uid, .. } = &container.pod;
-        let share = match self.choice.treatment(container) {
-            Treatment::Slowly => Share::slow(Instant::now()),
-            _ => self.shares.of_log(namespace, Some(uid), self.first_look, Instant::now()),
-        };
-        let treatment = self.workshop.treatment(namespace, true);
-        let names = Names { log: name, books };
-        let mut log = Log::new(key, names, lane, Format::Container, common, treatment, share);
-        if self.pods.is_some() {
-            log.wait_for_pod(Instant::now());
-        }
-        self.add(log)
-    }
-
-    fn add(&mut self, log: Log) -> usize {
+    fn add(&mut self, log: Log, lanes: &mut Lanes) -> usize {
+        lanes.hold(log.lane);
         self.by_key.insert(log.key.clone(), self.logs.len());
         self.logs.push(log);
         self.logs.len() - 1
@@ -526,25 +511,6 @@ impl Tailer {
         if self.unreadable.len() < 1000 && self.unreadable.insert(path.to_owned()) {
             tracing::error!(path = %path.display(), %error, "log file cannot be read, going on with the others");
         }
-    }
-
-    fn container_common(&self, container: &Container, attempt: u32, category: Category) -> [Vec<u8>; 3] {
-        let attempt = attempt.to_string();
-        let log_type = (category != Category::Application).then_some(("log_type", category.word()));
-        let fields = [
-            ("cluster", &*self.labels.cluster),
-            ("environment", &self.labels.environment),
-            ("k8s_namespace_name", &container.pod.namespace),
-            ("k8s_pod_name", &container.pod.name),
-            ("k8s_pod_uid", &container.pod.uid),
-            ("k8s_container_name", &container.name),
-            ("k8s_container_restart_count", &attempt),
-            ("k8s_node_name", &self.labels.node),
-        ];
-        let fields = fields.into_iter().chain(log_type);
-        let render = |stream| crate::record::common(fields.clone().chain([("stream", stream)]));
-        let of_no_stream = crate::record::common(fields.clone());
-        [of_no_stream, render("stdout"), render("stderr")]
     }
 }
 

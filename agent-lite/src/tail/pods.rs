@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use super::log::Log;
-use super::{Key, Tailer};
+use super::log::{Log, Output};
+use super::{Key, Known, Tailer, place};
+use crate::block::Lanes;
 use crate::discover::layout::Pod;
 use crate::enrich::{Lookup, Pods};
 
@@ -22,10 +23,12 @@ impl Tailer {
     }
 
     /// Takes over what became known of pods. A log whose pod is not known yet waits for that, within bounds.
-    pub(super) fn describe(&mut self, now: Instant) {
+    pub(super) fn describe(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant) {
         let Some(pods) = &self.pods else { return };
         let generation = pods.generation();
         let is_new = std::mem::replace(&mut self.described, generation) != generation;
+        let rules = (&self.choice, &self.labels);
+        let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
         for log in &mut self.logs {
             let is_first = log.is_to_be_asked_about();
             let Key::Container(container, _) = &log.key else { continue };
@@ -38,13 +41,18 @@ impl Tailer {
             }
             let Pod { namespace, name, uid } = &container.pod;
             match pods.lookup(namespace, name, uid) {
-                Lookup::Known(info) => log.describe(&info, may_wait, &self.workshop),
+                Lookup::Known(info) => {
+                    place::choose(log, Some(&info), rules, known, output.lanes);
+                    log.describe(&info, may_wait, output.workshop);
+                }
                 Lookup::Unknown | Lookup::Unavailable if is_over => {
-                    self.counts.undescribed += 1;
+                    output.counts.undescribed += 1;
+                    place::choose(log, None, rules, known, output.lanes);
                     log.go_on_undescribed();
                 }
                 Lookup::Unknown | Lookup::Unavailable => {}
             }
+            log.tell_untold(&mut output);
         }
     }
 

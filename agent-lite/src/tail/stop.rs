@@ -3,17 +3,24 @@
 use std::time::Instant;
 
 use super::log::{Log, Output};
-use super::{Known, Tailer};
+use super::{Known, Tailer, place};
 use crate::block::Lanes;
 
 impl Tailer {
     /// The agent is about to stop. Nobody can read again what no directory lists: from now on nothing of it
     /// waits for anything.
-    pub fn hurry(&mut self, now: Instant) {
+    pub fn hurry(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant) {
         // What became known of pods just now is in their records.
-        self.describe(now);
+        self.describe(lanes, known, now);
+        let rules = (&self.choice, &self.labels);
+        let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
         for log in &mut self.logs {
-            self.counts.undescribed += u64::from(log.hurry());
+            if log.hurry() {
+                output.counts.undescribed += 1;
+                place::choose(log, None, rules, known, output.lanes);
+                log.go_on_undescribed();
+                log.tell_untold(&mut output);
+            }
             if !log.is_urgent() {
                 // It is not read any more: what is gone may be inflated in its place.
                 log.stop_inflating();

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use sluice_wire::Category;
 use sluice_wire::payload::{Checker, Depth};
 use tempfile::TempDir;
 
 use super::*;
-use crate::block::Settings;
+use crate::block::{LaneId, Settings};
 use crate::books::Book;
 use crate::checkpoint::Positions;
 use crate::discover::Discovery;
@@ -19,6 +20,7 @@ mod docker;
 mod fairness;
 mod first_start;
 mod gzip;
+mod labels;
 mod last_words;
 mod left_out;
 mod long;

@@ -71,6 +71,8 @@ pub(super) struct OfStream {
     pub(super) multiline: Option<Arc<Rule>>,
     /// Its lines are not shipped.
     pub(super) exclude: bool,
+    /// One message in so many is shipped; 0 and 1: each.
+    pub(super) sample: u32,
 }
 
 impl Workshop {
@@ -101,6 +103,7 @@ impl Workshop {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let (choice, of_stream) = (info.choice(container, stream), &mut treatment.streams[stream as usize]);
             of_stream.exclude = choice.exclude;
+            of_stream.sample = choice.sample.unwrap_or(1);
             if let Some(name) = &choice.multiline {
                 of_stream.multiline = self.tools.multiline.get(name).cloned();
             }

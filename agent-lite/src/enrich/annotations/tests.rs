@@ -2,7 +2,13 @@ use super::*;
 
 fn allowed() -> Allowed {
     let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect();
-    Allowed { parsers: names(&["json", "nginx", "klog"]), multiline: names(&["java"]), exclude: true, fluentbit: true }
+    Allowed {
+        parsers: names(&["json", "nginx", "klog"]),
+        multiline: names(&["java"]),
+        exclude: true,
+        sample: true,
+        fluentbit: true,
+    }
 }
 
 fn read_with(annotations: &[(&str, &str)], allowed: &Allowed) -> (Choices, Vec<Problem>) {
@@ -69,6 +75,17 @@ fn the_most_specific_annotation_counts() {
 }
 
 #[test]
+fn a_sample_is_chosen_for_a_pod_a_container_and_a_stream() {
+    let annotations = [("sluice.dev/sample", "10"), ("sluice.dev/sample.app", " 1"), ("sluice.dev/sample.stderr", "3")];
+    let (choices, problems) = read_with(&annotations, &allowed());
+    assert_eq!(problems, []);
+    let sample = |container, stream| choices.of(container, stream).sample;
+    assert_eq!([sample("app", Stream::Stdout), sample("app", Stream::Stderr)], [Some(1); 2]);
+    assert_eq!([sample("side-car", Stream::Stdout), sample("side-car", Stream::Stderr)], [Some(10), Some(3)]);
+    assert_eq!(Choices::default().of("app", Stream::Stdout).sample, None);
+}
+
+#[test]
 fn what_is_wrong_is_told_and_changes_nothing() {
     let nothing = Allowed::default();
     let few = Allowed { fluentbit: true, ..Allowed::default() };
@@ -79,6 +96,10 @@ fn what_is_wrong_is_told_and_changes_nothing() {
         (("sluice.dev/multiline", "python"), &all, "there is no multi-line rule \"python\"; there are: java"),
         (("sluice.dev/exclude", "true"), &nothing, "pods may not keep their logs out"),
         (("sluice.dev/exclude", "yes"), &all, "`true` or `false`"),
+        (("sluice.dev/sample", "10"), &nothing, "pods may not have their logs sampled"),
+        (("sluice.dev/sample", "0"), &all, "a whole number N from 1 to 1000000"),
+        (("sluice.dev/sample", "0.1"), &all, "a whole number N"),
+        (("sluice.dev/sample", "none"), &all, "a whole number N"),
         (("fluentbit.io/exclude", "maybe"), &all, "`true` or `false`"),
         (("sluice.dev/parser.sidecar", "json"), &all, "no container \"sidecar\"; it has: app, side-car, stdout"),
         (("fluentbit.io/parser-sidecar", "json"), &all, "no container \"sidecar\""),

@@ -14,6 +14,7 @@ fn all_fields() -> Fields {
         pod_ip: true,
         container: true,
         namespace_labels: false,
+        ..Fields::default()
     }
 }
 

@@ -505,3 +505,45 @@ async fn a_refused_lane_waits_and_its_neighbour_does_not() {
     assert_eq!(agent.lanes.queue(limited).len(), 1);
     assert!(!agent.lanes.takes_records(limited) && agent.lanes.takes_records(free));
 }
+
+#[tokio::test]
+async fn each_limited_lane_waits_as_long_as_it_was_told() {
+    let script = [Say::Verdicts("retry-after 60000 limit-bytes\nretry-after 5000 limit-lines\naccepted\n")];
+    let (gateway, mut agent) = one_gateway(&script).await;
+    let before = Instant::now();
+    let (long, short, free) = (agent.cut("a", &["a"]), agent.cut("b", &["b"]), agent.cut("c", &["c"]));
+    agent.until(|agent| agent.lanes.is_lane_empty(free)).await;
+    let after = Instant::now();
+    let waits = |agent: &Agent, id| !agent.lanes.takes_records(id);
+    assert_eq!((waits(&agent, long), waits(&agent, short), waits(&agent, free)), (true, true, false));
+    agent.lanes.resume(before + Duration::from_secs(5));
+    assert!(waits(&agent, short), "not a moment too early");
+    // A tenth of jitter.
+    agent.lanes.resume(after + Duration::from_millis(5500));
+    assert_eq!((waits(&agent, long), waits(&agent, short)), (true, false));
+    agent.until(|agent| agent.lanes.is_lane_empty(short)).await;
+    agent.lanes.resume(before + Duration::from_secs(60));
+    assert_eq!((waits(&agent, long), gateway.requests().len()), (true, 2));
+    agent.lanes.resume(after + Duration::from_secs(66));
+    agent.drain().await;
+    assert_eq!(gateway.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_lane_that_comes_again_goes_on_above() {
+    let (gateway, mut agent) = one_gateway(&[]).await;
+    for round in 0..3 {
+        for scope in ["other", "ns"].iter().cycle().skip(round).take(2) {
+            agent.cut(scope, &["a"]);
+            agent.drain().await;
+        }
+        agent.lanes.forget_unused();
+        assert_eq!(agent.lanes.count(), 0);
+    }
+    let mut highest = HashMap::new();
+    for block in gateway.requests().into_iter().flatten() {
+        let before = highest.insert(block.header.lane.scope.clone(), block.header.number);
+        assert!(before < Some(block.header.number), "rule 2: {before:?}, {}", block.header.number);
+    }
+    assert_eq!((highest.len(), agent.stored()), (2, 60));
+}

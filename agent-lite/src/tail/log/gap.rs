@@ -5,7 +5,7 @@ use sluice_wire::Stream;
 use super::super::books::{Abandoned, Gap, LeftBehind};
 use super::super::content::Content;
 use super::super::file::LeftOut;
-use super::{Known, Log, Output, Reading, STREAMS};
+use super::{Certainty, Known, Log, Output, Reading, STREAMS};
 use crate::block::Progress;
 
 impl Log {
@@ -69,10 +69,21 @@ impl Log {
         }
     }
 
-    /// Puts the record that tells of a gap into the log's lane.
+    /// Puts the record that tells of a gap into the log's lane, once that is chosen.
     pub(in crate::tail) fn tell(&mut self, gap: &Gap, output: &mut Output<'_>) {
+        if self.certainty == Certainty::Open {
+            return self.untold.push(gap.clone());
+        }
+        self.certainty = Certainty::Fixed;
         output.counts.gaps += 1;
         gap.tell(&self.common[Stream::Whole as usize], self.lane, output.lanes, output.now);
+    }
+
+    /// Tells of the gaps that have waited for the lane to be chosen.
+    pub(in crate::tail) fn tell_untold(&mut self, output: &mut Output<'_>) {
+        for gap in std::mem::take(&mut self.untold) {
+            self.tell(&gap, output);
+        }
     }
 
     /// A compressed file that ends before it should.

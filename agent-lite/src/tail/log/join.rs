@@ -28,6 +28,8 @@ pub(super) struct Pending {
     ends: Vec<(u64, u64, u64)>,
     /// Records that were sent ahead because it is too long.
     parts: u32,
+    /// Whether it is in the sample that is sent; decided with its first part.
+    is_sent: Option<bool>,
     /// Whole lines in it.
     lines: usize,
     /// The end of its last line has not been read.
@@ -46,6 +48,7 @@ impl Pending {
             time_text: piece.time_text.to_vec(),
             ends: Vec::new(),
             parts: 0,
+            is_sent: None,
             lines: 0,
             is_open: false,
             waits: false,
@@ -153,6 +156,7 @@ impl Log {
         part: Option<u32>,
         output: &mut Output<'_>,
     ) {
+        let is_sent = *pending.is_sent.get_or_insert_with(|| self.is_in_sample(stream));
         let record = Line {
             time_text: &pending.time_text,
             time: pending.time,
@@ -161,13 +165,14 @@ impl Log {
             part,
             parsed: None,
         };
-        let sent = output.send(&self.treatment, stream, self.lane, record);
+        let sent = if is_sent { output.send(&self.treatment, stream, self.lane, record) } else { None };
+        let why = if is_sent { Abandoned::Redacted } else { Abandoned::Sampled };
         pending.parts += sent.unwrap_or(0);
         pending.content.drain(..length);
         for (source, end, bytes) in pending.ends.drain(..) {
             let Some(at) = self.files.iter().position(|file| file.source == source) else { continue };
             if sent.is_none() {
-                self.leave_out(at, stream, end - bytes..end, Abandoned::Redacted);
+                self.leave_out(at, stream, end - bytes..end, why);
                 continue;
             }
             let file = &mut self.files[at];
@@ -209,7 +214,10 @@ impl Log {
         let part = (pending.parts > 0).then_some(pending.parts + 1);
         let length = pending.content.len();
         self.send_content(&mut pending, stream, length, part, output);
-        output.counts.lines += 1;
+        match pending.is_sent {
+            Some(false) => output.counts.dropped += pending.lines.max(1) as u64,
+            _ => output.counts.lines += 1,
+        }
     }
 
     /// Sends the messages for whose next line has been waited long enough.

@@ -5,7 +5,8 @@ use super::{Log, Output, STREAMS};
 impl Log {
     /// From now on nothing of what is gone waits: not for the pod's metadata, not for a limit, not for an end
     /// that only its writer could write. What stands before it in the log is read with it, so that its lines
-    /// come in order and find their beginnings. Gives whether it goes on without metadata.
+    /// come in order and find their beginnings. Gives whether it waits for
+    /// metadata, which it is to go on without.
     pub(in crate::tail) fn hurry(&mut self) -> bool {
         let Some(last) = self.files.iter().rposition(|file| file.gone.is_some() && file.content.is_some()) else {
             return false;
@@ -14,11 +15,7 @@ impl Log {
             file.now_or_never = true;
             file.is_complete |= file.gone.is_some();
         }
-        let waits = self.waits_since.is_some();
-        if waits {
-            self.go_on_undescribed();
-        }
-        waits
+        self.waits_since.is_some()
     }
 
     /// Sends the messages that wait for more and have a piece in a file that is gone: they are what they are.

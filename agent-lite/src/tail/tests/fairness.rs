@@ -302,7 +302,7 @@ fn what_cannot_go_on_does_not_keep_a_deleted_compressed_file_from_being_read_at_
     fs::remove_dir_all(node.dir.path().join("free_pod_uid")).unwrap();
     node.look();
     node.lanes.close();
-    node.tailer.hurry(node.now);
+    node.tailer.hurry(&mut node.lanes, &mut node.positions, node.now);
     node.read();
     assert_eq!(node.deliver().len(), 10_000);
 }

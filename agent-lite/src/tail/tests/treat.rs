@@ -28,8 +28,13 @@ fn redacting(rules: &str) -> Workshop {
 
 /// What the API says of the pod that the tests' files belong to.
 fn info(annotations: &str) -> Arc<PodInfo> {
-    let allowed =
-        Allowed { parsers: vec!["klog".into()], multiline: vec!["java".into()], exclude: true, fluentbit: true };
+    let allowed = Allowed {
+        parsers: vec!["klog".into()],
+        multiline: vec!["java".into()],
+        exclude: true,
+        sample: true,
+        fluentbit: true,
+    };
     PodInfo::of_json(
         &format!(
             r#"{{"metadata":{{"name":"pod","namespace":"ns","uid":"uid","labels":{{"app":"shop"}},"annotations":{{{annotations}}}}},
@@ -281,4 +286,53 @@ fn a_stream_that_leaves_lines_out_is_not_settled_past_them() {
     assert!(node.is_settled());
     let page = node.check_books().remove(0);
     assert_eq!(page.abandoned[&Abandoned::Excluded], lines("stderr", &["secret"]).len() as u64);
+}
+
+#[test]
+fn a_pod_that_wants_a_sample_gets_one_message_in_so_many() {
+    let mut node = node(Workshop::new(None, tools(), jiff::tz::TimeZone::UTC));
+    let numbers = |lines: std::ops::Range<u32>| lines.map(|n| out(&n.to_string())).collect::<String>();
+    node.append("0.log", numbers(10..31) + &lines("stderr", &["all", "of", "these"]));
+    describe(&mut node, r#""sluice.dev/sample.stdout":"10""#);
+    node.read();
+    let sent = ["stdout:10", "stdout:20", "stdout:30", "stderr:all", "stderr:of", "stderr:these"];
+    assert_eq!(node.deliver(), sent);
+    node.append("0.log", numbers(31..40));
+    assert_eq!(node.run(), [""; 0]);
+    assert_eq!(node.tailer.take_counts().dropped, 27);
+    node.wait(10);
+    let left_out = 27 * out("10").len() as u64;
+    assert_eq!(node.deliver(), [format!("gap:sampled:{left_out}")]);
+    assert!(node.is_settled());
+    assert_eq!(node.check_books()[0].abandoned[&Abandoned::Sampled], left_out);
+    // A later wish counts from then on.
+    describe(&mut node, "");
+    node.append("0.log", numbers(50..52));
+    assert_eq!(node.run(), ["stdout:50", "stdout:51"]);
+}
+
+#[test]
+fn a_sampled_message_goes_whole_or_not_at_all() {
+    let mut node = node(Workshop::new(None, tools(), jiff::tz::TimeZone::UTC));
+    let trace = |n: u32| lines("stdout", &[&format!("java.lang.Error: {n}"), TRACE[1]]);
+    let cut = |n: u32| line("stdout", "P", &format!("begun {n} ")) + &line("stdout", "F", "ended");
+    let long = |n: u32| {
+        let text = format!("{n}").repeat(90_000);
+        line("stdout", "P", &text).repeat(2) + &line("stdout", "F", &text)
+    };
+    node.append("0.log", (1..4).map(trace).chain((1..4).map(cut)).chain((1..4).map(long)).collect::<String>());
+    node.append("0.log", out("last"));
+    describe(&mut node, r#""sluice.dev/sample":"2""#);
+    node.read();
+    let mut sent = node.deliver();
+    let parts: Vec<String> = sent.split_off(3);
+    let trace = |n: u32| format!("stdout:java.lang.Error: {n}\n{}", TRACE[1]);
+    assert_eq!(sent, [trace(1), trace(3), "stdout:begun 2 ended".to_owned()]);
+    let text: String = parts.iter().map(|part| part.strip_prefix("stdout:").unwrap()).collect();
+    assert_eq!((parts.len() > 1, text), (true, "1".repeat(270_000) + &"3".repeat(270_000)));
+    node.wait(10);
+    node.deliver();
+    assert!(node.is_settled());
+    let page = node.check_books().remove(0);
+    assert_eq!(page.written, page.acknowledged + page.abandoned[&Abandoned::Sampled]);
 }
