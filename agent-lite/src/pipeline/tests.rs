@@ -156,7 +156,9 @@ async fn where_a_first_start_begins_is_durable_before_anything_is_read() {
     fs::write(pod.join("0.log"), "2025-10-26T10:15:30.1Z stdout F old\n").unwrap();
     // Killed at once; then, a while later, the next one.
     drop(start(dir.path(), "first_start: end\n"));
+    let new = "2025-10-26T10:15:31.1Z stdout F new\n";
+    fs::write(pod.join("0.log"), format!("2025-10-26T10:15:30.1Z stdout F old\n{new}")).unwrap();
     let mut agent = start(dir.path(), "first_start: end\n");
     agent.tailer.read(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
-    assert_eq!(agent.tailer.take_counts().bytes, 0);
+    assert_eq!(agent.tailer.take_counts().bytes, new.len() as u64);
 }

@@ -183,56 +183,47 @@ fn a_copy_that_is_being_written_is_left_alone_while_its_file_is_there() {
     assert!(node.is_settled());
 }
 
-/// `syslog` was rotated and compressed twice while no agent ran; all three files begin alike. What the two
-/// lack is given.
-fn begin_alike(unread: [&str; 2]) -> Node {
+/// `syslog` was rotated, and rotated again while no agent ran, and all of it compressed; the files begin alike.
+/// `late` came into both when they were seen last.
+fn begin_alike(older: &str, late: [&str; 2]) -> Node {
     let mut node = Node::new(StartFrom::Beginning, true);
-    let begun = |node: &Node, text: &str| {
-        fs::write(node.dir.path().join("syslog"), format!("# version 1\n{text}\n")).unwrap();
-    };
+    let path = |node: &Node, name: &str| node.dir.path().join(name);
+    let begin = |node: &Node, text: &str| fs::write(path(node, "syslog"), format!("# version 1\n{text}\n")).unwrap();
     let append = |node: &Node, name: &str, text: &str| {
-        OpenOptions::new().append(true).open(node.dir.path().join(name)).unwrap().write_all(text.as_bytes()).unwrap();
+        OpenOptions::new().append(true).open(path(node, name)).unwrap().write_all(text.as_bytes()).unwrap();
     };
-    begun(&node, "the older file's line");
+    begin(&node, older);
+    node.look_at_files("syslog");
+    fs::rename(path(&node, "syslog"), path(&node, "syslog.1")).unwrap();
+    begin(&node, "the newer one's");
     node.look_at_files("syslog");
     node.deliver();
-    fs::rename(node.dir.path().join("syslog"), node.dir.path().join("syslog.1")).unwrap();
-    append(&node, "syslog.1", unread[0]);
-    begun(&node, "the newer one's");
-    node.look_at_files("syslog");
-    if unread[0].is_empty() {
+    if late[0].is_empty() {
         node.wait(400);
     }
     node.look_at_files("syslog");
-    // What was written late was seen, and is not sent.
-    node.check_books();
-    append(&node, "syslog", unread[1]);
+    append(&node, "syslog.1", late[0]);
+    append(&node, "syslog", late[1]);
     node.gzip_host("syslog.1", "syslog.2.gz");
-    let older = fs::File::options().append(true).open(node.dir.path().join("syslog.2.gz")).unwrap();
+    let older = fs::File::options().append(true).open(path(&node, "syslog.2.gz")).unwrap();
     older.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).unwrap();
     node.gzip_host("syslog", "syslog.1.gz");
-    begun(&node, "the newest one's");
-    node
-}
-
-#[test]
-fn of_two_copies_that_begin_alike_the_one_that_was_read_is_not_taken_for_the_other() {
-    let node = begin_alike(["", "late\n"]);
-    let mut node = node.after(i64::MAX);
-    node.look_at_files("syslog");
-    let sent = node.deliver();
-    assert_eq!(sent[sent.len() - 3..], ["host:late", "host:# version 1", "host:the newest one's"], "{sent:?}");
-    assert_eq!(sent.iter().filter(|line| line.contains("older file")).count(), 0, "{sent:?}");
-    assert!(node.is_settled());
+    begin(&node, "the newest one's");
+    node.after(i64::MAX)
 }
 
 #[test]
 fn two_copies_that_begin_alike_go_on_each_where_it_was_left() {
-    let node = begin_alike(["older and late\n", "late\n"]);
-    let mut node = node.after(i64::MAX);
+    let mut node = begin_alike("older", ["older and late\n", "late\n"]);
     node.look_at_files("syslog");
-    let sent = node.deliver();
-    let late: Vec<&String> = sent.iter().filter(|line| line.contains("late") || line.contains("newest")).collect();
-    assert_eq!(late, ["host:older and late", "host:late", "host:the newest one's"], "{sent:?}");
-    assert_eq!(sent.iter().filter(|line| line.contains("older file")).count(), 0, "{sent:?}");
+    assert_eq!(node.deliver(), ["host:older and late", "host:late", "host:# version 1", "host:the newest one's"]);
+    assert!(node.is_settled());
+}
+
+#[test]
+fn a_copy_of_what_was_read_is_not_taken_for_one_that_begins_alike_and_is_gone() {
+    let mut node = begin_alike("the line of the older one, which is the longer", ["", "lost\n"]);
+    fs::remove_file(node.dir.path().join("syslog.1.gz")).unwrap();
+    node.look_at_files("syslog");
+    assert_eq!(node.deliver(), ["host:# version 1", "host:the newest one's"]);
 }

@@ -247,6 +247,7 @@ fn a_log_that_is_silent_is_read_once_its_size_says_that_there_is_more() {
     let mut node = Node::new(StartFrom::Beginning, true);
     node.append("0.log", out("1") + &line("stderr", "P", "begun "));
     assert_eq!(node.run(), ["stdout:1"]);
+    node.read();
     node.wait(20);
     node.append("0.log", out("2"));
     node.read();
