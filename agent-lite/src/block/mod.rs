@@ -144,6 +144,15 @@ impl Lanes {
         }
     }
 
+    /// Blocks are cut at this age, and compressed like this, from now on.
+    pub fn change(&mut self, max_age: Duration, compression: sluice_wire::Encoding) {
+        self.settings.max_age = max_age;
+        if self.settings.compression != compression {
+            self.settings.compression = compression;
+            self.compressor = Compressor::new(compression);
+        }
+    }
+
     /// The lane of a category and namespace (or unit), made where it is new.
     pub fn lane(&mut self, category: Category, scope: &Arc<str>) -> LaneId {
         *self.ids.entry((category, scope.clone())).or_insert_with(|| {

@@ -14,6 +14,7 @@ use crate::checkpoint::Positions;
 use crate::discover::Discovery;
 
 mod categories;
+mod change;
 mod deleted;
 mod fairness;
 mod first_start;
