@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -26,14 +26,16 @@ pub struct Status {
     metrics: Metrics,
     ready: Arc<AtomicBool>,
     questions: mpsc::Sender<Answer>,
+    settings: Arc<sluice_settings::Status>,
 }
 
 impl Status {
-    /// Not ready yet; and the questions of the books, which whoever keeps them answers.
+    /// Not ready yet; and the questions of the books, which whoever keeps them answers. `settings`: how the last
+    /// look at them went.
     #[must_use]
-    pub fn new(metrics: Metrics) -> (Self, mpsc::Receiver<Answer>) {
+    pub fn new(metrics: Metrics, settings: Arc<sluice_settings::Status>) -> (Self, mpsc::Receiver<Answer>) {
         let (questions, asked) = mpsc::channel(QUESTIONS);
-        (Self { metrics, ready: Arc::default(), questions }, asked)
+        (Self { metrics, ready: Arc::default(), questions, settings }, asked)
     }
 
     /// Ready: the first look at all files is done. (A gateway that is away is not our unreadiness: the
@@ -56,12 +58,25 @@ pub async fn serve(listener: TcpListener, status: Status) {
     }
 }
 
-async fn readyz(State(status): State<Status>) -> impl IntoResponse {
+async fn readyz(State(status): State<Status>, RawQuery(query): RawQuery) -> impl IntoResponse {
+    let findings = if query.as_deref() == Some("verbose") { findings(&status.settings) } else { String::new() };
     if status.ready.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ok\n")
+        (StatusCode::OK, format!("{findings}ok\n"))
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n")
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{findings}not ready: starting or stopping\n"))
     }
+}
+
+/// What somebody should look at although the agent is ready.
+fn findings(settings: &sluice_settings::Status) -> String {
+    let restart = Some(settings.needs_restart().join(", ")).filter(|parts| !parts.is_empty());
+    let restart = restart.map(|parts| format!("changed, needs a restart: {parts}"));
+    let line = |what: &str, fault: Option<String>, well: &str| match fault {
+        // Of several lines, such as faults, each but the first is indented.
+        Some(fault) => format!("[!] {what}: {}\n", fault.replace('\n', "\n    ")),
+        None => format!("[+] {what}: {well}\n"),
+    };
+    line("config", settings.failure(), "in force as it stands in the file") + &line("restart", restart, "not needed")
 }
 
 /// Every log's page as a JSON line. Whose `imbalance` is not 0 is a fault of the agent.
@@ -86,5 +101,20 @@ async fn metrics(State(status): State<Status>) -> impl IntoResponse {
     match status.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_settings_is_told_and_what_waits() {
+        let settings = sluice_settings::Status::default();
+        assert_eq!(findings(&settings), "[+] config: in force as it stands in the file\n[+] restart: not needed\n");
+        settings.set(Some("agent.yaml: 1 fault\nredact (line 4): x".into()), vec!["pods", "admin"]);
+        let expected = "[!] config: agent.yaml: 1 fault\n    redact (line 4): x\n\
+                        [!] restart: changed, needs a restart: pods, admin\n";
+        assert_eq!(findings(&settings), expected);
     }
 }

@@ -12,9 +12,12 @@ use crate::tail::{Deleted, Sharing, Tools};
 
 mod destination;
 mod messages;
+mod reload;
 mod sharing;
 
 pub use destination::Destination;
+use reload::Written;
+pub use reload::{Change, Reloader};
 
 mod sources;
 
@@ -71,6 +74,7 @@ pub struct Config {
     pub sharing: Sharing,
     /// What can be done to messages.
     pub messages: Tools,
+    written: Written,
 }
 
 /// What to read on a node that was never seen.
@@ -135,6 +139,7 @@ impl Config {
                 messages::check(&kubernetes.allowed, messages, map);
             }
             Some(Self {
+                written: Written::read(node),
                 cluster: cluster?,
                 environment: environment?,
                 node: node_name?,

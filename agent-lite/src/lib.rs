@@ -27,3 +27,4 @@ pub mod ring;
 pub mod ship;
 pub mod spool;
 pub mod tail;
+pub mod verify;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use sluice_agent::config::Config;
-use sluice_agent::pipeline;
+use sluice_agent::pipeline::{self, Origin};
+use sluice_agent::verify;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -29,9 +30,10 @@ use tracing_subscriber::EnvFilter;
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// What to log, as in `info` or `info,sluice_agent::ship=debug`.
-    #[arg(long, env = "RUST_LOG", default_value = "info", global = true)]
-    log_level: String,
+    /// What to log, as in `info` or `info,sluice_agent::ship=debug`; `info` where nothing is said, and `error` of
+    /// verify.
+    #[arg(long, env = "RUST_LOG", global = true)]
+    log_level: Option<String>,
     /// How to log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
     log_format: LogFormat,
@@ -45,11 +47,52 @@ enum Command {
         #[arg(long, env = "SLUICE_CONFIG")]
         config: PathBuf,
     },
+    /// Try the way from a log file on this node to the gateway's acknowledgement, beside the agent that runs.
+    ///
+    /// Writes numbered lines into a log file of a pod that does not exist, has them read and sent with the settings,
+    /// certificates and credentials of the agent, and tells how many were acknowledged and how soon. Ends with 0
+    /// where all were, else with 1 and what to mend:
+    ///
+    ///   sluice-agent verify --config agent.yaml
+    ///   sluice-agent verify --config agent.yaml --namespace shop   # whose tenant and limits are tried
+    ///   sluice-agent verify --config agent.yaml --output json | jq '.passed, .troubles'
+    ///   kubectl exec -n logging ds/sluice-agent -- sluice-agent verify --config /etc/sluice/agent.yaml
+    ///
+    /// Its files are below the state directory and go with it; the agent's own are not touched. Its lines are real:
+    /// they are stored, and count against the tenant's limit. It does not look behind the gateway; the report has a
+    /// query that does.
+    #[command(verbatim_doc_comment)]
+    Verify {
+        /// The settings of the agent, in YAML.
+        #[arg(long, env = "SLUICE_CONFIG")]
+        config: PathBuf,
+        /// Lines to write, at most a million. In the middle the file is rotated.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=verify::MAX_LINES))]
+        lines: u64,
+        /// Lines a second.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+        rate: u64,
+        /// How long to wait, after the last line, for what is not acknowledged.
+        #[arg(long, default_value = "60s", value_parser = duration)]
+        timeout: Duration,
+        /// The namespace that the lines are of: it decides their tenant, limits and routes.
+        #[arg(long, default_value = verify::NAMESPACE)]
+        namespace: String,
+        /// How to report.
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
     /// Say every fault in a settings file, by its path, and start nothing.
     Check {
         /// The file.
         file: PathBuf,
     },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -59,10 +102,9 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let (path, run) = match arguments.command {
-        Command::Run { config } => (config, true),
-        Command::Check { file } => (file, false),
+    let Arguments { command, log_level, log_format } = Arguments::parse();
+    let path = match &command {
+        Command::Run { config } | Command::Verify { config, .. } | Command::Check { file: config } => config.clone(),
     };
     let config = match Config::load(&path, &sluice_settings::environment) {
         Ok(config) => config,
@@ -71,30 +113,36 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if !run {
-        println!("{}: ok, {} destination(s), node {}", path.display(), config.destination.endpoints.len(), config.node);
-        return ExitCode::SUCCESS;
-    }
-    let filter = EnvFilter::new(&arguments.log_level);
+    let usual = if matches!(command, Command::Verify { .. }) { "error" } else { "info" };
+    let filter = EnvFilter::new(log_level.as_deref().unwrap_or(usual));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match arguments.log_format {
+    match log_format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),
     }
-    // One thread for the data; disks' fsync waits on others.
-    let result = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(2)
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| {
-            let result = runtime.block_on(run_until_signal(config));
-            // A lookup of a name that hangs holds nobody up: all that had to be written is.
-            runtime.shutdown_timeout(Duration::from_millis(100));
-            result
-        });
+    let result = match command {
+        Command::Check { .. } => {
+            let (destinations, node) = (config.destination.endpoints.len(), &config.node);
+            println!("{}: ok, {destinations} destination(s), node {node}", path.display());
+            Ok(true)
+        }
+        Command::Run { .. } => on_one_thread(async {
+            let origin = Origin { path, env: &sluice_settings::environment };
+            pipeline::run(config, origin, stop()?).await.map(|_| true)
+        }),
+        Command::Verify { lines, rate, timeout, namespace, output, .. } => on_one_thread(async {
+            let plan = verify::Plan { config, lines, rate, timeout, namespace };
+            let report = verify::run(plan, stop()?).await?;
+            match output {
+                Output::Text => println!("{report}"),
+                Output::Json => println!("{}", serde_json::to_string(&report)?),
+            }
+            Ok(report.passed)
+        }),
+    };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -102,14 +150,28 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run_until_signal(config: Config) -> anyhow::Result<()> {
+/// One thread for the data; disks' fsync waits on others.
+fn on_one_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
+    let result = runtime.block_on(work);
+    // A lookup of a name that hangs holds nobody up: all that had to be written is.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+/// Resolves with SIGTERM or Ctrl-C.
+fn stop() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let stop = async move {
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    };
-    pipeline::run(config, stop).await.map(|_| ())
+    })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let span: Result<sluice_settings::units::Span, _> = text.parse();
+    span.map(|span| span.0).map_err(|_| "expected a time like 60s or 5m".to_owned())
 }

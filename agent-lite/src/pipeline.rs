@@ -17,7 +17,7 @@ use crate::admin::{self, Answer, Status};
 use crate::block::Lanes;
 use crate::books::{self, Book, Ledger};
 use crate::checkpoint::{Numbers, Positions, Snapshot, Store};
-use crate::config::Config;
+use crate::config::{Change, Config, Reloader};
 use crate::discover::{Discovery, Hint};
 use crate::enrich::{self};
 use crate::entries::Entries;
@@ -26,9 +26,11 @@ use crate::ship::{Desk, Dispatch, Happening};
 use crate::tail::Tailer;
 
 mod count;
+mod reload;
 mod spooling;
 mod start;
 
+pub use reload::Origin;
 use spooling::Spooling;
 
 /// Between checkpoints, clean-ups and updates of gauges.
@@ -71,14 +73,15 @@ pub struct Balance {
     pub held: u64,
 }
 
-/// Runs until `stop` resolves, then drains.
+/// Runs until `stop` resolves, then drains. Settings are looked at again and again where they came from.
 ///
 /// # Errors
 /// Only what keeps the agent from starting: another agent on the state directory, or an address that
 /// cannot be had.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<Balance> {
+pub async fn run(config: Config, origin: Origin, stop: impl Future<Output = ()>) -> anyhow::Result<Balance> {
     let metrics = Metrics::new()?;
-    let (status, mut questions) = Status::new(metrics.clone());
+    let reloader = Reloader::new(origin.path, origin.env, config.clone());
+    let (status, questions) = Status::new(metrics.clone(), reloader.status());
     let mut servers = JoinSet::new();
     if let Some(address) = config.admin {
         let listener =
@@ -93,17 +96,44 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
         servers.spawn(follow);
         Some(pods)
     };
+    let (change, changes) = mpsc::channel(1);
+    servers.spawn(reload::follow(reloader, change, metrics.clone()).context("SIGHUP cannot be had")?);
+    metrics.reload.last.set(wall_ns() / 1_000_000_000);
+    ship(config, metrics, pods, Orders { questions, changes }, |ready| status.set_ready(ready), stop).await
+}
+
+/// What others want of an agent that runs.
+#[derive(Debug)]
+pub struct Orders {
+    /// Questions of the books.
+    pub questions: mpsc::Receiver<Answer>,
+    /// Settings to go on with.
+    pub changes: mpsc::Receiver<Change>,
+}
+
+/// Turns the wheel until `stop` resolves, then drains; `ready` is told when it turns, and when no more.
+///
+/// # Errors
+/// Another agent has the state directory.
+pub async fn ship(
+    config: Config,
+    metrics: Metrics,
+    pods: Option<enrich::Pods>,
+    mut orders: Orders,
+    ready: impl Fn(bool),
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<Balance> {
     let mut agent = Agent::start(config, metrics, pods)?;
-    status.set_ready(true);
+    ready(true);
     tracing::info!(producer = %agent.numbers.producer, state = %agent.config.state.display(), "agent started");
-    agent.turn(stop, &mut questions).await;
-    status.set_ready(false);
+    agent.turn(stop, &mut orders).await;
+    ready(false);
     Ok(agent.drain().await)
 }
 
 impl Agent {
     /// The wheel.
-    async fn turn(&mut self, stop: impl Future<Output = ()>, questions: &mut mpsc::Receiver<Answer>) {
+    async fn turn(&mut self, stop: impl Future<Output = ()>, orders: &mut Orders) {
         tokio::pin!(stop);
         let mut hints: HashSet<PathBuf> = HashSet::new();
         let mut next_read = Instant::now();
@@ -146,10 +176,11 @@ impl Agent {
                     }
                     Hint::Overflow => next_scan = Instant::now(),
                 },
-                Some(answer) = questions.recv() => {
+                Some(answer) = orders.questions.recv() => {
                     // Whoever asked may have gone.
                     let _ = answer.send(self.close_books());
                 }
+                Some(change) = orders.changes.recv() => self.change(change),
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
             let now = Instant::now();

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use sluice_settings::Status;
 use sluice_settings::units::Bytes;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -15,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::admin::{self, Condition, Finding};
 use crate::config::checked::Config;
-use crate::config::{Reloader, Sources, Status};
+use crate::config::{Reloader, Sources};
 use crate::deliver::{self, Deliverers};
 use crate::journal::{self, Embedded};
 use crate::metrics::Metrics;

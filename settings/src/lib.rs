@@ -44,6 +44,7 @@
 mod fault;
 mod nearest;
 mod node;
+mod reload;
 mod substitute;
 mod syntax;
 pub mod units;
@@ -55,6 +56,7 @@ use std::path::{Path, PathBuf};
 pub use fault::{Fault, Faults};
 pub use nearest::nearest;
 pub use node::{Map, Node};
+pub use reload::Status;
 
 /// Bytes of a file, and of all its values after substitution.
 pub const MAX_BYTES: usize = 1024 * 1024;

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -43,6 +44,15 @@ impl<'t> Node<'t> {
     #[must_use]
     pub fn is_present(&self) -> bool {
         self.value.is_some()
+    }
+
+    /// A number for what is written there, variables substituted: the same in this process for the same values,
+    /// whatever their comments, their quotes and the order of their keys.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        digest(self.value, &mut hasher);
+        hasher.finish()
     }
 
     /// Whether one text is written there, neither a list nor a map.
@@ -262,5 +272,26 @@ impl fmt::Debug for Node<'_> {
 impl fmt::Debug for Map<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Map({:?})", self.node)
+    }
+}
+
+/// What differs has another number: each value says what it is and how long.
+fn digest(value: Option<&Value>, hasher: &mut DefaultHasher) {
+    match value.map(|value| &value.kind) {
+        None | Some(Kind::Null | Kind::Faulty) => 0_u8.hash(hasher),
+        Some(Kind::Text { text, .. }) => (1_u8, text).hash(hasher),
+        Some(Kind::List(items)) => {
+            (2_u8, items.len()).hash(hasher);
+            items.iter().for_each(|item| digest(Some(item), hasher));
+        }
+        Some(Kind::Map(entries)) => {
+            (3_u8, entries.len()).hash(hasher);
+            let mut sorted: Vec<&(String, Value)> = entries.iter().collect();
+            sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
+            for (key, value) in sorted {
+                key.hash(hasher);
+                digest(Some(value), hasher);
+            }
+        }
     }
 }

@@ -241,3 +241,18 @@ proptest! {
         prop_assert_eq!(read, Ok(text));
     }
 }
+
+#[test]
+fn a_digest_is_of_values_and_not_of_how_they_are_written() {
+    let digest = |text: &str| {
+        let env = |name: &str| (name == "X").then(|| "1".to_owned());
+        from_str(text, &env, |node| node.map(|map| Some(map.optional("a").digest()))).unwrap()
+    };
+    let same = digest("a: {b: 1, c: [x, y]}");
+    for text in ["a:\n  # what\n  c:\n    - 'x'\n    - y\n  b: \"1\"", "a: {b: \"${X}\", c: [x, y]}"] {
+        assert_eq!(digest(text), same, "{text}");
+    }
+    for text in ["a: {b: 1, c: [y, x]}", "a: {b: 1, c: [xy]}", "a: {b: 1}", "a: {b: 2, c: [x, y]}", "a: b", "{}"] {
+        assert_ne!(digest(text), same, "{text}");
+    }
+}

@@ -141,6 +141,15 @@ impl Lanes {
         }
     }
 
+    /// Blocks are cut at this age, and compressed like this, from now on.
+    pub fn change(&mut self, max_age: Duration, compression: sluice_wire::Encoding) {
+        self.settings.max_age = max_age;
+        if self.settings.compression != compression {
+            self.settings.compression = compression;
+            self.compressor = Compressor::new(compression);
+        }
+    }
+
     /// Whether a lane takes records: it is not paused, and neither it nor all lanes together have too
     /// much cut and undecided, nor has it any in the spool. Its sources are not read meanwhile: their files
     /// are the buffer.

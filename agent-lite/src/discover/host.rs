@@ -52,6 +52,19 @@ pub enum HostPath {
     },
 }
 
+impl PartialEq for HostPath {
+    /// As they are written.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::One(one), Self::One(other)) => one == other,
+            (Self::Named { directory, name }, Self::Named { directory: in_directory, name: named }) => {
+                directory == in_directory && name.glob() == named.glob()
+            }
+            _ => false,
+        }
+    }
+}
+
 impl HostPath {
     /// Takes a setting: its last part may be a pattern.
     ///

@@ -10,10 +10,14 @@ use sluice_wire::{Block, Reason, Verdict};
 mod books;
 mod kubernetes;
 mod register;
+mod reload;
+mod troubles;
 
 pub use books::{BookMetrics, Volume};
 pub use kubernetes::KubernetesMetrics;
 use register::Register;
+pub use reload::ReloadMetrics;
+pub use troubles::{Step, Trouble, Troubles};
 
 /// Addresses with a count of their own; those that come later share one.
 const ADDRESSES: usize = 64;
@@ -126,6 +130,10 @@ pub struct Metrics {
     pub scan_only: IntGauge,
     /// Asking the Kubernetes API.
     pub kubernetes: KubernetesMetrics,
+    /// Of settings that change.
+    pub reload: ReloadMetrics,
+    /// What keeps lines from their destination, in words.
+    pub troubles: Troubles,
 }
 
 impl Metrics {
@@ -229,6 +237,8 @@ impl Metrics {
             watches: gauge("inotify_watches", "Directories watched.")?,
             scan_only: gauge("scan_only", "1 where inotify cannot watch every directory.")?,
             kubernetes: KubernetesMetrics::new(register)?,
+            reload: ReloadMetrics::new(register)?,
+            troubles: Troubles::default(),
             registry,
         })
     }
@@ -243,6 +253,7 @@ impl Metrics {
             Verdict::Unknown(_) => "unknown",
         };
         self.verdicts.with_label_values(&[word, verdict.reason().map_or("", Reason::word)]).inc();
+        self.troubles.refused(verdict);
     }
 
     /// Shows how often a redaction rule has matched so far.

@@ -32,7 +32,7 @@ impl Agent {
     fn count_held(&mut self) {
         self.metrics.waiting_logs.set(gauge(self.tailer.undescribed()));
         for (rule, matches) in self.tailer.redactions() {
-            self.metrics.redacted(rule, matches);
+            self.metrics.redacted(&rule, matches);
         }
         let cut = self.lanes.take_cut();
         self.metrics.blocks.inc_by(cut.blocks);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use sluice_wire::{Encoding, JournalId, Verdict, push};
+use sluice_wire::{Encoding, JournalId, Reason, Verdict, push};
 
 use super::addresses::Place;
 use super::credential::CredentialError;
@@ -14,6 +14,7 @@ use super::direct::Direct;
 use super::gateway::Gateway;
 use super::tls::TlsError;
 use super::transport::{Endpoint, Http, Peer, causes};
+use crate::metrics::Step;
 
 /// What stands for the journal of a destination that has none and knows no block again: all zero, which no
 /// random id is. What is in doubt there is given up, and counted, whenever it is sent again.
@@ -60,6 +61,19 @@ pub(super) struct Aside {
     pub(super) verdict: Option<Verdict>,
 }
 
+impl Aside {
+    /// What does not work; a store's answer begins with its status.
+    pub(super) fn step(&self) -> Step {
+        match (self.held, self.why.get(..3)) {
+            (true, Some("401")) => Step::Unauthenticated,
+            (true, Some("402" | "403")) => Step::Forbidden,
+            (true, _) => Step::Refused,
+            (false, Some("429")) => Step::Limit,
+            (false, _) => Step::Busy,
+        }
+    }
+}
+
 /// Why there is no connection. No block was sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
@@ -81,9 +95,9 @@ pub(super) enum ConnectError {
     /// HTTP.
     #[error("cannot talk: {}", causes(.0))]
     Http(#[from] hyper::Error),
-    /// Not a gateway, or one that refuses; it may say for how long.
+    /// Not a gateway, or one that refuses; it may say why, and for how long.
     #[error("no greeting from the gateway: {0}")]
-    Greeting(String, Option<Duration>),
+    Greeting(String, Option<Verdict>),
     /// No version in common.
     #[error("the gateway speaks wire versions {min} to {max}, this agent {ours}: upgrade the older one")]
     Version {
@@ -103,8 +117,25 @@ impl ConnectError {
     /// How long the other end wants to be left alone.
     pub(super) fn after(&self) -> Option<Duration> {
         match self {
-            Self::Greeting(_, after) => *after,
+            Self::Greeting(_, Some(Verdict::RetryAfter(wait, _))) => Some(*wait),
             _ => None,
+        }
+    }
+
+    /// What does not work.
+    pub(super) fn step(&self) -> Step {
+        match self {
+            Self::Tls(_) => Step::Tls,
+            // What rustls says of a certificate comes as an error of the stream.
+            Self::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => Step::Tls,
+            Self::Credential(_) => Step::Credential,
+            Self::NoHost | Self::Io(_) | Self::Proxy(_) | Self::Timeout(_) => Step::Connection,
+            Self::Greeting(_, Some(verdict)) => match verdict.reason() {
+                Some(Reason::Unauthenticated) => Step::Unauthenticated,
+                Some(Reason::Forbidden) => Step::Forbidden,
+                _ => Step::Busy,
+            },
+            Self::Http(_) | Self::Greeting(_, None) | Self::Version { .. } => Step::Greeting,
         }
     }
 }

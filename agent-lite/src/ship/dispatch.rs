@@ -21,7 +21,7 @@ use super::pool::{self, Fate, Held, Pool};
 use super::transport::Endpoint;
 use crate::block::{Doubt, LaneId, Lanes, Queued};
 use crate::checkpoint::{Numbers, Positions};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Step};
 use crate::ring::Ring;
 
 /// Compressed bytes after which a request is sent off: about 14 MiB of records.
@@ -53,6 +53,8 @@ pub struct Settings {
 pub struct Dispatch {
     settings: Settings,
     pool: Pool,
+    /// Of how many pools it is the last.
+    pools: u64,
     pushes: JoinSet<Pushed>,
     /// Compressed bytes of a request; less once a gateway, or a proxy before it, has said `too-large`.
     request_bytes: usize,
@@ -70,7 +72,8 @@ pub struct Dispatch {
 #[derive(Debug)]
 struct Pushed {
     held: Held,
-    /// What the pool knows the departure by.
+    /// Which pool's it is, and what that knows the departure by.
+    pool: u64,
     number: u64,
     lanes: Vec<(LaneId, usize)>,
     reply: Reply,
@@ -116,6 +119,7 @@ impl Dispatch {
             dead_letters: DeadLetters::new(state, settings.dead_letter_bytes),
             pool: Pool::new(settings.endpoints.clone(), settings.pool.clone(), metrics.clone()),
             settings,
+            pools: 0,
             pushes: JoinSet::new(),
             ahead: HashMap::new(),
             request_bytes: REQUEST_BYTES,
@@ -124,6 +128,16 @@ impl Dispatch {
             stored: Vec::new(),
             metrics,
         }
+    }
+
+    /// Goes on with other endpoints, or other connections to them. What is under way is waited for where it went;
+    /// what is in doubt goes back to its journal if the new endpoints lead there, too.
+    pub fn redirect(&mut self, settings: Settings) {
+        self.metrics.held.set(0);
+        self.pool = Pool::new(settings.endpoints.clone(), settings.pool.clone(), self.metrics.clone());
+        self.pools += 1;
+        self.request_bytes = REQUEST_BYTES;
+        self.settings = settings;
     }
 
     /// Blocks that were decided since this was last asked: once a checkpoint that covers them is durable,
@@ -266,10 +280,10 @@ impl Dispatch {
             desk.lanes.depart(*id, *taken);
         }
         self.metrics.requests.inc();
-        let number = self.pool.depart(&held);
+        let (pool, number) = (self.pools, self.pool.depart(&held));
         self.pushes.spawn(async move {
             let reply = held.connection.push(parcels).await;
-            Pushed { held, number, lanes, reply }
+            Pushed { held, pool, number, lanes, reply }
         });
     }
 
@@ -379,7 +393,7 @@ impl Dispatch {
     }
 
     fn take_reply(&mut self, pushed: Pushed, desk: &mut Desk<'_>) {
-        let Pushed { held, number, lanes, reply } = pushed;
+        let Pushed { held, pool, number, lanes, reply } = pushed;
         let journal = held.connection.journal();
         let blocks: usize = lanes.iter().map(|(_, taken)| taken).sum();
         let verdicts = match reply {
@@ -400,18 +414,19 @@ impl Dispatch {
             Reply::ForAll(verdict) => vec![verdict; blocks],
             Reply::Aside(aside) => {
                 self.put_aside(&aside, &lanes, blocks, desk);
-                self.pool.come_back(number, held, &Fate::Aside(aside), desk.now);
+                self.come_back(pool, number, held, &Fate::Aside(aside), desk.now);
                 return;
             }
             Reply::InDoubt(error, after) => {
                 tracing::warn!(error, blocks, "no definite answer, the blocks will be sent again as they are");
                 self.metrics.in_doubt.inc_by(blocks as u64);
+                self.metrics.troubles.add(Step::Answer, &error);
                 let doubt = desk.doubt(journal);
                 for (id, taken) in lanes {
                     desk.lanes.queue(id).iter_mut().take(taken).for_each(|block| block.enter_doubt(doubt));
                     desk.lanes.arrive(id);
                 }
-                self.pool.come_back(number, held, &Fate::Failed(after), desk.now);
+                self.come_back(pool, number, held, &Fate::Failed(after), desk.now);
                 return;
             }
         };
@@ -420,7 +435,14 @@ impl Dispatch {
             desk.lanes.arrive(id);
             self.decide(id, verdicts.by_ref().take(taken), journal, desk);
         }
-        self.pool.come_back(number, held, &Fate::Good, desk.now);
+        self.come_back(pool, number, held, &Fate::Good, desk.now);
+    }
+
+    /// Gives a connection back; one of an earlier pool is closed.
+    fn come_back(&mut self, pool: u64, number: u64, held: Held, fate: &Fate, now: Instant) {
+        if pool == self.pools {
+            self.pool.come_back(number, held, fate, now);
+        }
     }
 
     /// Nothing of it was stored, for no reason of the blocks': they may go to another address at once. Under
@@ -435,8 +457,10 @@ impl Dispatch {
             (false, false) => tracing::info!(why = aside.why, again_in = ?aside.wait, "nothing is taken for a while"),
             (false, true) => tracing::debug!(why = aside.why, "the connection was closed before the request"),
         }
-        if let Some(verdict) = aside.verdict {
-            (0..blocks).for_each(|_| self.metrics.verdict(verdict));
+        match aside.verdict {
+            Some(verdict) => (0..blocks).for_each(|_| self.metrics.verdict(verdict)),
+            None if aside.held || !aside.wait.is_zero() => self.metrics.troubles.add(aside.step(), &aside.why),
+            None => {}
         }
         for (id, _) in lanes {
             desk.lanes.arrive(*id);

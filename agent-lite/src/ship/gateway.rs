@@ -42,11 +42,7 @@ impl Gateway {
         if status != StatusCode::OK {
             let words = || String::from_utf8_lossy(&body).trim().to_owned();
             let why = verdict.map_or_else(words, |verdict| verdict.to_string());
-            let after = match verdict {
-                Some(Verdict::RetryAfter(wait, _)) => Some(wait),
-                _ => None,
-            };
-            return Err(ConnectError::Greeting(format!("status {status}: {why}"), after));
+            return Err(ConnectError::Greeting(format!("status {status}: {why}"), verdict));
         }
         let hello: Hello = serde_json::from_slice(&body).map_err(|error| none(error.to_string()))?;
         if hello.wire.common(Versions::OURS).is_none() {

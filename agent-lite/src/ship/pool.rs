@@ -18,7 +18,7 @@ use super::addresses::{AddressId, Addresses, Place, Want};
 use super::connection::{Aside, ConnectError, Connection};
 use super::transport::{Endpoint, Peer, Stamps};
 use crate::backoff::Backoff;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Step};
 
 /// Between connections beyond the first.
 const ANOTHER: Duration = Duration::from_millis(500);
@@ -308,6 +308,7 @@ impl Pool {
                     "no connection; where there is no other, logs wait in their files"
                 );
                 self.metrics.connect_errors.inc();
+                self.metrics.troubles.add(error.step(), &error);
             }
             Event::Resolved(at, resolved) => self.take_resolved(at, resolved, now),
         }
@@ -326,6 +327,7 @@ impl Pool {
             // What was known stays good.
             Ok(_) => {
                 lookup.next = Some(now + lookup.backoff.failed());
+                self.metrics.troubles.add(Step::Lookup, &format!("{host}: the name has no address"));
                 tracing::warn!(host, "the name has no address");
             }
             Err(error) => {
@@ -333,6 +335,7 @@ impl Pool {
                 lookup.next = Some(now + wait);
                 tracing::warn!(host, %error, retry_in = ?wait, "the name cannot be looked up");
                 self.metrics.lookup_errors.inc();
+                self.metrics.troubles.add(Step::Lookup, &format!("{host}: {error}"));
             }
         }
     }

@@ -41,7 +41,7 @@ impl Tailer {
         &mut self,
         path: &Path,
         unit: &Arc<str>,
-        (category, format): (Category, &str),
+        (category, format): (Category, &'static str),
         lanes: &mut Lanes,
         known: &mut dyn Known,
     ) {

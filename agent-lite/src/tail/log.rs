@@ -74,13 +74,13 @@ pub(super) struct Log {
     common: [Vec<u8>; 3],
     /// How much of that does not come from the pod's metadata.
     own_common: [usize; 3],
-    treatment: Treatment,
+    pub(super) treatment: Treatment,
     /// What is known of its pod.
-    pod: Option<Arc<PodInfo>>,
+    pub(super) pod: Option<Arc<PodInfo>>,
     /// Since when it waits for that: it is not read before it is known, or has been waited for.
     waits_since: Option<Instant>,
     is_asked_about: bool,
-    share: Share,
+    pub(super) share: Share,
     /// Bytes that may be read in this turn; below 0: what the last turn took too much.
     deficit: isize,
     /// In the middle of a line that is dropped, by stream.
@@ -91,7 +91,7 @@ pub(super) struct Log {
     files: VecDeque<LogFile>,
     pending: [Option<Pending>; 3],
     /// Where each stream stands in a message of several lines.
-    multiline: [State; 3],
+    pub(super) multiline: [State; 3],
     /// Nothing more will be written: a younger attempt is there.
     pub(super) ended: bool,
     /// The lane took no more when it was read last.
@@ -205,6 +205,14 @@ impl Log {
             last_time: 0,
             times: time::Parser::default(),
             is_listed: true,
+        }
+    }
+
+    /// The namespace or unit of its lane.
+    pub(super) fn scope(&self) -> &str {
+        match &self.key {
+            Key::Container(container, _) => &container.pod.namespace,
+            Key::Host(_) => self.names.books.split_once('/').map_or("", |(_, unit)| unit),
         }
     }
 

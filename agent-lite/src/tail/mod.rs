@@ -18,9 +18,9 @@ use crate::block::Lanes;
 use crate::discover::layout::{Age, Pod};
 use crate::discover::{Choice, Container, FileName, Listings, Look, Treatment};
 use crate::enrich::Pods;
-use crate::redact::Redactor;
 
 mod books;
+mod change;
 mod content;
 mod counts;
 mod cut;
@@ -180,8 +180,8 @@ impl Tailer {
     }
 
     /// Redaction rules, and how often each has matched.
-    pub fn redactions(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.workshop.redactor.iter().flat_map(Redactor::counts)
+    pub fn redactions(&self) -> impl Iterator<Item = (String, u64)> {
+        self.workshop.redactions()
     }
 
     /// Which containers are of which category, and which are the agent's own.
@@ -211,7 +211,9 @@ impl Tailer {
         }
         let mut met = HashSet::new();
         for listing in &look.containers {
-            if self.choice.treatment(&listing.container) == Treatment::LeaveOut {
+            let leave_out = self.choice.treatment(&listing.container) == Treatment::LeaveOut;
+            // What is followed already is not gone for a change of the settings.
+            if leave_out && !self.follows(&listing.container) {
                 self.left_out.insert(listing.container.clone());
                 continue;
             }
@@ -478,6 +480,10 @@ impl Tailer {
         let files = self.logs.iter().map(Log::open_files).sum();
         let unread = self.logs.iter().map(Log::unread_bytes).sum();
         (self.logs.len(), files, unread)
+    }
+
+    fn follows(&self, container: &Container) -> bool {
+        self.logs.iter().any(|log| matches!(&log.key, Key::Container(followed, _) if followed == container))
     }
 
     fn add(&mut self, log: Log, lanes: &mut Lanes) -> usize {

@@ -61,6 +61,12 @@ impl Bucket {
         Self { rate, burst, bytes: clamped(burst), filled: now }
     }
 
+    /// Another rate and burst: what is in it stays, as far as it fits.
+    fn alter(&mut self, rate: u64, burst: u64, now: Instant) {
+        self.fill(now);
+        (self.rate, self.burst, self.bytes) = (rate, burst, self.bytes.min(clamped(burst)));
+    }
+
     pub(super) fn fill(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.filled);
         let added = u128::from(self.rate) * elapsed.as_micros() / 1_000_000;
@@ -95,6 +101,14 @@ pub(super) struct PodBudget {
 }
 
 impl PodBudget {
+    /// Takes over what a budget says by now.
+    fn follow(&mut self, budget: &Budget, now: Instant) {
+        if (self.bucket.rate, self.bucket.burst, self.policy) != (budget.rate, budget.burst, budget.policy) {
+            self.bucket.alter(budget.rate, budget.burst, now);
+            self.policy = budget.policy;
+        }
+    }
+
     /// Whether a line of so many bytes is sent.
     fn admits(&mut self, bytes: u64) -> bool {
         let admitted = match self.policy {
@@ -122,6 +136,8 @@ pub(super) struct Share {
     pod: Option<Rc<RefCell<PodBudget>>>,
     /// It was there before the agent's first run, and was not read to its end yet.
     backlog: Option<Rc<RefCell<Bucket>>>,
+    /// It is the agent's own, which no setting makes faster.
+    is_own: bool,
 }
 
 impl Share {
@@ -129,7 +145,7 @@ impl Share {
     pub(super) fn slow(now: Instant) -> Self {
         let bucket = Bucket::new(OWN_RATE, OWN_RATE, now);
         let pod = PodBudget { bucket, policy: Policy::Delay, over: 0 };
-        Self { weight: 1, pod: Some(Rc::new(RefCell::new(pod))), backlog: None }
+        Self { weight: 1, pod: Some(Rc::new(RefCell::new(pod))), backlog: None, is_own: true }
     }
 
     /// Bytes of a turn.
@@ -200,6 +216,25 @@ impl Shares {
         Self { backlog: sharing.backlog_rate.map(bucket), sharing, pods: HashMap::new() }
     }
 
+    /// Other settings; each log's share is to be renewed with them. A rate of the backlog where there was none
+    /// holds for nothing: nobody knows any more what was there before the first run.
+    pub(super) fn change(&mut self, sharing: Sharing) {
+        match (&self.backlog, sharing.backlog_rate) {
+            (Some(backlog), Some(rate)) => backlog.borrow_mut().alter(rate, rate, Instant::now()),
+            _ => self.backlog = None,
+        }
+        self.sharing = sharing;
+    }
+
+    /// The share of a log after a change.
+    pub(super) fn renew(&mut self, share: &mut Share, namespace: &str, pod: Option<&Arc<str>>, now: Instant) {
+        if share.is_own {
+            return;
+        }
+        let is_old = share.backlog.is_some();
+        *share = self.of_log(namespace, pod, is_old, now);
+    }
+
     /// The share of a log of `namespace` (or unit) and of a pod, where it is one's. `is_old`: it was there
     /// before the agent's first run.
     pub(super) fn of_log(&mut self, namespace: &str, pod: Option<&Arc<str>>, is_old: bool, now: Instant) -> Share {
@@ -208,12 +243,14 @@ impl Shares {
             weight: weight.map_or(1, |(_, weight)| *weight as usize),
             pod: pod.and_then(|uid| self.of_pod(namespace, uid, now)),
             backlog: self.backlog.clone().filter(|_| is_old),
+            is_own: false,
         }
     }
 
     fn of_pod(&mut self, namespace: &str, uid: &Arc<str>, now: Instant) -> Option<Rc<RefCell<PodBudget>>> {
         let budget = self.sharing.budgets.iter().find(|budget| budget.namespaces.is_match(namespace))?;
         if let Some(pod) = self.pods.get(uid).and_then(Weak::upgrade) {
+            pod.borrow_mut().follow(budget, now);
             return Some(pod);
         }
         // Those whose logs are gone.
@@ -245,6 +282,42 @@ mod tests {
         assert!((198..=200).contains(&bucket.room()), "{}", bucket.room());
         bucket.fill(start + Duration::from_secs(60));
         assert_eq!(bucket.room(), 500, "no more than its burst");
+    }
+
+    #[test]
+    fn what_changes_keeps_its_fill_and_what_is_own_stays_slow() {
+        let budget = |rate, policy| {
+            let mut namespaces = globset::GlobSetBuilder::new();
+            namespaces.add(globset::Glob::new("shop").unwrap());
+            Budget { namespaces: namespaces.build().unwrap(), rate, burst: 10 * rate, policy }
+        };
+        let sharing = |budgets| Sharing { budgets, backlog_rate: Some(100), ..Sharing::default() };
+        let mut shares = Shares::new(sharing(vec![budget(100, Policy::Drop)]));
+        let (now, uid): (_, Arc<str>) = (Instant::now(), "uid".into());
+        let mut share = shares.of_log("shop", Some(&uid), true, now);
+        let mut other = shares.of_log("shop", Some(&uid), false, now);
+        assert!(share.admits(700));
+        let room = |share: &Share| share.pod.as_ref().map(|pod| pod.borrow().bucket.room());
+        // The same again, a smaller one, a larger one, none, one.
+        for (budgets, expected) in [
+            (vec![budget(100, Policy::Drop)], Some(300)),
+            (vec![budget(20, Policy::Drop)], Some(200)),
+            (vec![budget(500, Policy::Delay)], Some(200)),
+            (vec![], None),
+            (vec![budget(5, Policy::Drop)], Some(50)),
+        ] {
+            shares.change(sharing(budgets));
+            shares.renew(&mut share, "shop", Some(&uid), now);
+            shares.renew(&mut other, "shop", Some(&uid), now);
+            assert_eq!((room(&share), room(&other)), (expected, expected));
+        }
+        assert!(share.backlog.is_some() && other.backlog.is_none());
+        shares.change(Sharing::default());
+        shares.renew(&mut share, "shop", Some(&uid), now);
+        assert!(share.backlog.is_none(), "no rate holds any more");
+        let mut own = Share::slow(now);
+        shares.renew(&mut own, "shop", Some(&uid), now);
+        assert_eq!(room(&own), Some(64 * 1024));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::checkpoint::Positions;
 use crate::discover::Discovery;
 
 mod categories;
+mod change;
 mod deleted;
 mod docker;
 mod fairness;

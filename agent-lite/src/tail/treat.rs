@@ -1,7 +1,7 @@
 //! What becomes of a message between its file and its block: lines joined, secrets taken out, taken apart.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -33,6 +33,8 @@ pub struct Tools {
 pub struct Workshop {
     pub(super) redactor: Option<Redactor>,
     pub(super) tools: Tools,
+    /// How often rules of earlier redactors have matched.
+    matched: BTreeMap<String, u64>,
     parsed: Parsed,
     utc: TimeContext,
     local: TimeContext,
@@ -51,7 +53,26 @@ impl Workshop {
     #[must_use]
     pub fn new(redactor: Option<Redactor>, tools: Tools, zone: TimeZone) -> Self {
         let context = |zone| TimeContext { now: 0, zone };
-        Self { redactor, tools, parsed: Parsed::default(), utc: context(TimeZone::UTC), local: context(zone) }
+        let (utc, local) = (context(TimeZone::UTC), context(zone));
+        Self { redactor, tools, matched: BTreeMap::new(), parsed: Parsed::default(), utc, local }
+    }
+
+    /// Redacts with another redactor, where one is given, and uses these tools.
+    pub(super) fn retool(&mut self, redactor: Option<Option<Redactor>>, tools: Tools) {
+        if let Some(redactor) = redactor {
+            self.matched = self.redactions().collect();
+            self.redactor = redactor;
+        }
+        self.tools = tools;
+    }
+
+    /// Each rule that there is or was, and how often it has matched.
+    pub(super) fn redactions(&self) -> impl Iterator<Item = (String, u64)> {
+        let mut matched = self.matched.clone();
+        for (rule, matches) in self.redactor.iter().flat_map(Redactor::counts) {
+            *matched.entry(rule.to_owned()).or_default() += matches;
+        }
+        matched.into_iter()
     }
 }
 
@@ -61,8 +82,8 @@ pub(super) struct Treatment {
     streams: [OfStream; 3],
     /// The rules that hold for its namespace; `None`: none.
     redact: Option<Scope>,
-    /// Times without a zone are the node's; containers' are UTC.
-    is_local: bool,
+    /// Of a file of the node, the form of its messages: times without a zone are the node's. Containers' are UTC.
+    of_host: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -85,14 +106,14 @@ impl Workshop {
         Treatment {
             streams: std::array::from_fn(|_| of_stream.clone()),
             redact: redact.filter(|scope| !scope.is_empty()),
-            is_local: false,
+            of_host: None,
         }
     }
 
     /// What is done to a file of the node whose messages are of a form.
-    pub(super) fn treatment_of_host(&self, unit: &str, format: &str) -> Treatment {
+    pub(super) fn treatment_of_host(&self, unit: &str, format: &'static str) -> Treatment {
         let mut treatment = self.treatment(unit, false);
-        treatment.is_local = true;
+        treatment.of_host = Some(format);
         treatment.streams[Stream::Whole as usize].parser = self.tools.parsers.get(format).cloned();
         treatment
     }
@@ -145,7 +166,7 @@ impl Workshop {
             return Some(send_parts(line, lane, lanes, now));
         }
         if let Some(parser) = parser.filter(|_| line.part.is_none()) {
-            let context = if treatment.is_local { &mut self.local } else { &mut self.utc };
+            let context = if treatment.of_host.is_some() { &mut self.local } else { &mut self.utc };
             context.now = line.time;
             if parser.parse_bytes(line.content, context, &mut self.parsed) {
                 line.parsed = Some(&self.parsed);
@@ -171,6 +192,20 @@ fn send_parts(line: Line<'_>, lane: LaneId, lanes: &mut Lanes, now: std::time::I
 impl Treatment {
     pub(super) fn of(&self, stream: Stream) -> &OfStream {
         &self.streams[stream as usize]
+    }
+
+    /// The form of a file of the node.
+    pub(super) fn format(&self) -> &'static str {
+        self.of_host.unwrap_or("plain")
+    }
+
+    /// Whether both join the lines of a stream by the same rule.
+    pub(super) fn joins_alike(one: &Self, other: &Self, stream: Stream) -> bool {
+        match (&one.of(stream).multiline, &other.of(stream).multiline) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        }
     }
 
     /// Whether nothing of the log is shipped.

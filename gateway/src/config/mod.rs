@@ -8,4 +8,4 @@ mod reload;
 pub(crate) mod testing;
 
 pub use load::{Sources, load, load_text};
-pub use reload::{Reloader, Status};
+pub use reload::Reloader;

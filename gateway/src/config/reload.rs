@@ -3,46 +3,12 @@
 //! rename and a rotated token are all the same.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use sluice_settings::Status;
 
 use super::checked::{Config, Policy};
 use super::{Sources, load};
-
-/// How the last reload went, for readiness and metrics.
-#[derive(Debug, Default)]
-pub struct Status(Mutex<Last>);
-
-#[derive(Debug, Default, Clone, PartialEq)]
-struct Last {
-    failure: Option<String>,
-    restart: Vec<&'static str>,
-}
-
-impl Status {
-    /// Why the file as it is now is not in force; `None`: it is.
-    #[must_use]
-    pub fn failure(&self) -> Option<String> {
-        self.last().failure
-    }
-
-    /// The parts of the file that have changed and need a restart.
-    #[must_use]
-    pub fn needs_restart(&self) -> Vec<&'static str> {
-        self.last().restart
-    }
-
-    fn last(&self) -> Last {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// True if it was something else before.
-    fn set(&self, last: &Last) -> bool {
-        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = *current != *last;
-        current.clone_from(last);
-        changed
-    }
-}
 
 /// Looks at the file again and again.
 pub struct Reloader {
@@ -68,24 +34,24 @@ impl Reloader {
     /// Reads the file; gives its policy if it is sound and another than the one in force. An unsound
     /// file changes nothing and is logged once.
     pub fn look(&mut self) -> Option<Policy> {
-        let (last, policy) = match load(&self.path, self.sources) {
-            Err(error) => (Last { failure: Some(error.to_string()), restart: Vec::new() }, None),
+        let (failure, restart, policy) = match load(&self.path, self.sources) {
+            Err(error) => (Some(error.to_string()), Vec::new(), None),
             Ok(config) => {
-                let last =
-                    Last { failure: self.missing_destination(&config.policy), restart: self.changed_parts(&config) };
-                let policy = last.failure.is_none().then_some(config.policy);
-                (last, policy.filter(|policy| *policy != self.running.policy))
+                let failure = self.missing_destination(&config.policy);
+                let restart = self.changed_parts(&config);
+                let policy = failure.is_none().then_some(config.policy);
+                (failure, restart, policy.filter(|policy| *policy != self.running.policy))
             }
         };
-        if self.status.set(&last) {
-            match &last {
-                Last { failure: Some(failure), .. } => {
+        if self.status.set(failure.clone(), restart.clone()) {
+            match failure {
+                Some(failure) => {
                     tracing::error!(failure, "configuration not reloaded; the last good one stays in force");
                 }
-                Last { restart, .. } if !restart.is_empty() => {
+                None if !restart.is_empty() => {
                     tracing::warn!(parts = restart.join(", "), "configuration has changes that need a restart");
                 }
-                _ => tracing::info!("configuration is in force as it stands in the file"),
+                None => tracing::info!("configuration is in force as it stands in the file"),
             }
         }
         if let Some(policy) = &policy {
