@@ -28,16 +28,19 @@ mod file;
 mod host;
 mod known;
 mod log;
+mod missed;
 mod pods;
 mod share;
 mod treat;
 
-pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, LeftBehind, Sighting};
+pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, LeftBehind, Reached, Sighting};
 pub use counts::Counts;
 pub(crate) use cut::whole_characters;
 use file::{Identity, Opened};
 pub use known::Known;
 use log::{Format, Log, Names, Output, Reading, WallTime};
+pub use missed::Attempts;
+use missed::Containers;
 pub use share::{Budget, Policy, Sharing};
 use share::{Share, Shares};
 pub use treat::{Tools, Workshop};
@@ -125,6 +128,7 @@ pub struct Tailer {
     left_out: HashSet<Container>,
     /// When an earlier run is known to have looked last, nanoseconds of the epoch.
     last_look: Option<i64>,
+    containers: Containers,
 }
 
 /// What a pass over all logs came to.
@@ -162,6 +166,7 @@ impl Tailer {
             choice: Choice::none(),
             left_out: HashSet::new(),
             last_look: None,
+            containers: Containers::default(),
         }
     }
 
@@ -222,6 +227,7 @@ impl Tailer {
                 self.logs[at].ended = attempts.last() > Some(attempt);
             }
         }
+        self.meet(look, &*known);
         for (at, log) in self.logs.iter_mut().enumerate() {
             let looked_at = match &log.key {
                 Key::Container(container, _) => {
@@ -308,6 +314,7 @@ impl Tailer {
             self.logs.iter_mut().for_each(|log| log.settle_left_out(known));
             self.tell_dropped(lanes, known, now, wall_ns);
         }
+        self.tell_missed(lanes, known, now, wall_ns);
         self.give_up_deleted(lanes, known, now);
         self.logs.iter_mut().filter(|log| log.is_inflating()).skip(INFLATING).for_each(Log::stop_inflating);
         let mut at = 0;
@@ -384,11 +391,14 @@ impl Tailer {
                 continue;
             }
             followed.insert(lost.log.clone());
+            let until = self.first_line_behind(&lost.log, lost.since).unwrap_or(wall_ns);
             if let Some(at) = self.log_named(&lost.log, lanes) {
                 let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
-                self.logs[at].note_vanished(&lost, known, wall_ns, &mut output);
+                self.logs[at].note_vanished(&lost, known, until, &mut output);
             }
         }
+        self.tell_missed_rotations(lanes, known, now);
+        self.tell_missed(lanes, known, now, wall_ns);
     }
 
     /// What cannot be looked at is not gone. Where another file has its path by now, it is: that one was
