@@ -66,6 +66,8 @@ pub struct Config {
     pub poll_interval: Duration,
     /// Between scans for new files.
     pub scan_interval: Duration,
+    /// How long what is known of a file outlives it, and then its log's page of the books.
+    pub forget_after: Duration,
     /// What a stop may take.
     pub drain: Duration,
     /// Deleted files that may be held open.
@@ -127,6 +129,8 @@ impl Config {
                 map.optional("poll_interval").duration(Duration::from_millis(10)..=Duration::from_secs(10));
             let scan_interval =
                 map.optional("scan_interval").duration(Duration::from_millis(100)..=Duration::from_secs(600));
+            let forget_after =
+                map.optional("forget_after").duration(Duration::from_secs(1)..=Duration::from_secs(24 * 3600));
             let drain = map.optional("drain").duration(Duration::ZERO..=Duration::from_secs(600));
             let deleted_files = map.optional("deleted_files").integer(1..=65_536_usize);
             let deleted_bytes = map.optional("deleted_bytes").bytes(MIB..=1024 * 1024 * MIB);
@@ -160,6 +164,7 @@ impl Config {
                 dead_letter_bytes: dead_letter_bytes.unwrap_or(64 * MIB),
                 poll_interval: poll_interval.unwrap_or(Duration::from_millis(100)),
                 scan_interval: scan_interval.unwrap_or(Duration::from_secs(10)),
+                forget_after: forget_after.unwrap_or(Duration::from_secs(15 * 60)),
                 drain: drain.unwrap_or(Duration::from_secs(5)),
                 sharing: sharing?,
                 messages: messages?,

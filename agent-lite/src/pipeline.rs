@@ -285,6 +285,13 @@ impl Agent {
 
     fn sight(&mut self) {
         self.positions.sight(self.tailer.sightings().chain(self.entries.sightings()));
+        self.meet();
+    }
+
+    fn meet(&mut self) {
+        if let Some(met) = self.tailer.met() {
+            self.positions.meet(met);
+        }
     }
 
     fn settle(&mut self) {

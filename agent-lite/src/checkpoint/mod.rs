@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sluice_wire::ProducerId;
 
-use crate::tail::Gap;
+use crate::tail::{Attempts, Gap};
 
 mod chosen;
 mod numbers;
@@ -64,6 +64,7 @@ pub struct Snapshot {
     sources: Vec<Source>,
     closed: Vec<Closed>,
     gaps: Vec<Gap>,
+    containers: Option<Attempts>,
 }
 
 impl Snapshot {
@@ -72,7 +73,8 @@ impl Snapshot {
     pub fn take(numbers: Numbers, positions: &Positions, since: Option<i64>, clean: bool) -> Self {
         let (sources, closed, gaps) = positions.to_keep();
         let reserved = if clean { numbers.next } else { numbers.to_reserve() };
-        Self { producer: numbers.producer, reserved, clean, since, sources, closed, gaps }
+        let containers = positions.containers().cloned();
+        Self { producer: numbers.producer, reserved, clean, since, sources, closed, gaps, containers }
     }
 }
 
@@ -87,6 +89,9 @@ struct Text {
     sources: Vec<Source>,
     closed: Vec<Closed>,
     gaps: Vec<Gap>,
+    /// By an agent that did not keep them, none are known.
+    #[serde(default)]
+    containers: Option<Attempts>,
 }
 
 /// Where checkpoints are kept.
@@ -136,7 +141,7 @@ impl Store {
                 return nothing(false, Some(Renewed::Damaged));
             }
         };
-        let positions = Positions::restore(text.sources, text.closed, text.gaps);
+        let positions = Positions::restore(text.sources, text.closed, text.gaps, text.containers);
         let rebooted = !text.clean && *text.boot_id != *self.boot_id;
         let numbers =
             if rebooted { Numbers::draw() } else { Numbers { producer, next: text.reserved, reserved: text.reserved } };
@@ -165,6 +170,7 @@ impl Store {
             sources: snapshot.sources.clone(),
             closed: snapshot.closed.clone(),
             gaps: snapshot.gaps.clone(),
+            containers: snapshot.containers.clone(),
         };
         let mut bytes = serde_json::to_vec(&text)?;
         let crc = crc32c::crc32c(&bytes);

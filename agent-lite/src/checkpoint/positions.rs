@@ -11,9 +11,9 @@ use sluice_wire::{Category, Position, Stream};
 
 use super::chosen::Chosen;
 use crate::block::Portion;
-use crate::tail::{Abandoned, Dropped, Gap, Known, LEFT_OUT, LeftBehind, Sighting};
+use crate::tail::{Abandoned, Attempts, Dropped, Gap, Known, LEFT_OUT, LeftBehind, Reached, Sighting};
 
-/// Sightings missed before a source is forgotten: about a quarter of an hour of checkpoints.
+/// Sightings missed before a source is forgotten, unless told otherwise: about a quarter of an hour of checkpoints.
 pub(super) const FORGET_AFTER: u32 = 900;
 /// Gaps that wait for their record to be stored; beyond that a gap is booked and counted, not told.
 const MAX_GAPS: usize = 4096;
@@ -30,6 +30,10 @@ pub struct Positions {
     closed: BTreeMap<Arc<str>, Closed>,
     gaps: Vec<Gap>,
     chosen: Chosen,
+    /// The containers that were met; `None`: nothing is known of them.
+    containers: Option<Attempts>,
+    /// In place of [`FORGET_AFTER`].
+    forget_after: Option<u32>,
 }
 
 /// A source, as it is kept over restarts.
@@ -59,6 +63,12 @@ pub(super) struct Source {
     /// Abandoned bytes are booked up to here.
     #[serde(default, skip_serializing_if = "is_zero")]
     booked: u64,
+    /// All of its lines before this are stored, nanoseconds of the epoch; 0: not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    since: i64,
+    /// Up to where it was read at some earlier look, and which time the last line before that had.
+    #[serde(skip)]
+    mark: (u64, i64),
     /// What was dropped of it and not told yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dropped: Option<Dropped>,
@@ -132,9 +142,22 @@ impl Source {
             fingerprint: 0,
             place: 0,
             booked: 0,
+            since: 0,
+            mark: (0, 0),
             dropped: None,
             sampled: None,
             unseen: 0,
+        }
+    }
+
+    /// Moves on the time before which all of its lines are stored: what was read at an earlier look may be by now.
+    fn mark_time(&mut self, reached: Reached) {
+        self.since = self.since.max(reached.first);
+        let [whole, stdout, stderr] = self.stored;
+        let (read, time) = self.mark;
+        if whole.max(stdout.min(stderr)) >= read {
+            self.since = self.since.max(time);
+            self.mark = (reached.read, reached.last);
         }
     }
 
@@ -156,7 +179,12 @@ impl Source {
 }
 
 impl Positions {
-    pub(super) fn restore(sources: Vec<Source>, closed: Vec<Closed>, gaps: Vec<Gap>) -> Self {
+    pub(super) fn restore(
+        sources: Vec<Source>,
+        closed: Vec<Closed>,
+        gaps: Vec<Gap>,
+        containers: Option<Attempts>,
+    ) -> Self {
         let mut chosen = Chosen::default();
         closed.iter().for_each(|closed| chosen.note(&closed.log, &closed.books));
         sources.iter().for_each(|source| chosen.note(&source.log, &source.books));
@@ -165,13 +193,15 @@ impl Positions {
             sources: sources.into_iter().map(|source| (source.id, source)).collect(),
             closed: closed.into_iter().map(|closed| (closed.log.clone(), closed)).collect(),
             gaps,
+            containers,
             ..Self::default()
         }
     }
 
     pub(super) fn to_keep(&self) -> (Vec<Source>, Vec<Closed>, Vec<Gap>) {
         // For how long something was not seen is not kept: a checkpoint is written where something else changed.
-        let sources = self.sources.values().map(|source| Source { unseen: 0, ..source.clone() }).collect();
+        let kept = |source: &Source| Source { unseen: 0, mark: (0, 0), ..source.clone() };
+        let sources = self.sources.values().map(kept).collect();
         let closed = self.closed.values().map(|closed| Closed { unseen: 0, ..closed.clone() }).collect();
         (sources, closed, self.gaps.clone())
     }
@@ -246,6 +276,17 @@ impl Positions {
         !positions.is_empty() && positions.iter().all(stored)
     }
 
+    /// Notes which containers were met, and which attempts of them.
+    pub fn meet<'a>(&mut self, met: impl Iterator<Item = (&'a Arc<str>, Option<u32>)>) {
+        self.containers = Some(met.map(|(directory, attempt)| (directory.clone(), attempt)).collect());
+    }
+
+    /// The containers that were met; `None`: nothing is known of them.
+    #[must_use]
+    pub fn containers(&self) -> Option<&Attempts> {
+        self.containers.as_ref()
+    }
+
     /// Notes which sources exist, and what is in them; those of a log together, the oldest first.
     pub fn sight<'a>(&mut self, sightings: impl Iterator<Item = Sighting<'a>>) {
         let (mut log, mut place) = (None, 0);
@@ -258,6 +299,7 @@ impl Positions {
             source.complete = sighting.complete;
             source.fingerprint = sighting.fingerprint;
             source.account.written = source.account.written.max(sighting.size);
+            source.mark_time(sighting.reached);
             if *source.path != *sighting.path {
                 source.path = sighting.path.into();
             }
@@ -274,6 +316,11 @@ impl Positions {
         }
     }
 
+    /// Forgets after so many sightings missed from now on.
+    pub fn forget_after(&mut self, sightings: u32) {
+        self.forget_after = Some(sightings);
+    }
+
     /// Forgets what has long not been sighted, and is not `held` in blocks: a source's account goes to its log's, and that goes once none
     /// of the log's files has been there for as long again.
     pub fn forget_unseen(&mut self, held: impl Iterator<Item = u64>) {
@@ -282,12 +329,13 @@ impl Positions {
                 source.unseen = 0;
             }
         }
+        let after = self.forget_after.unwrap_or(FORGET_AFTER);
         let Self { sources, closed, .. } = self;
         let before = (sources.len(), closed.len());
         closed.values_mut().for_each(|closed| closed.unseen += 1);
         sources.retain(|_, source| {
             source.unseen += 1;
-            let keep = source.unseen <= FORGET_AFTER;
+            let keep = source.unseen <= after;
             if !keep && !source.log.is_empty() {
                 let log = source.log.clone();
                 let new =
@@ -296,7 +344,7 @@ impl Positions {
             }
             keep
         });
-        closed.retain(|_, closed| closed.unseen <= FORGET_AFTER);
+        closed.retain(|_, closed| closed.unseen <= after);
         if before != (sources.len(), closed.len()) {
             self.in_ring.retain(|(source, _), _| sources.contains_key(source));
             self.in_ring_bytes.retain(|source, _| sources.contains_key(source));
@@ -414,6 +462,10 @@ impl Known for Positions {
     }
 
     fn open_gap(&mut self, gap: Gap) -> Option<Gap> {
+        // No file is known that it is of: there is nothing to book.
+        if gap.source == 0 {
+            return self.keep_gap(gap);
+        }
         let written = self.source(gap.source).account.written;
         if gap.why == Abandoned::Vanished {
             // Once, for it is complete from then on; and whatever was booked before.
@@ -515,6 +567,7 @@ impl Known for Positions {
             path: source.path.clone(),
             written: source.account.written,
             is_finished: !self.may_have_more(source),
+            since: source.since,
         };
         self.sources.values().filter(|source| !source.log.is_empty()).map(tell).collect()
     }

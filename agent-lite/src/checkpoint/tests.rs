@@ -5,7 +5,7 @@ use sluice_wire::{Position, Stream};
 use super::positions::FORGET_AFTER;
 use super::*;
 use crate::block::Portion;
-use crate::tail::{Known as _, Sighting};
+use crate::tail::{Known as _, Reached, Sighting};
 
 fn stored(source: u64, end: u64) -> Position {
     Position { source, stream: Stream::Stdout, start: 0, end }
@@ -147,8 +147,9 @@ fn a_source_that_is_long_gone_is_forgotten() {
     let (log, books) = ("/var/log/pods/a/0.log".into(), "application/ns".into());
     let path = Path::new("/var/log/pods/a/0.log");
     for _ in 0..=FORGET_AFTER {
+        let (fingerprint, reached) = (0, Reached::default());
         let sighting =
-            Sighting { source: 2, log: &log, books: &books, path, size: 100, complete: false, fingerprint: 0 };
+            Sighting { source: 2, log: &log, books: &books, path, size: 100, complete: false, fingerprint, reached };
         positions.sight([sighting].into_iter());
         positions.forget_unseen(std::iter::empty());
     }

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::Output;
 use crate::block::{LaneId, Lanes, MAX_CONTENT, Portion, Progress};
 use crate::record::{self, Line};
-use crate::tail::{Abandoned, Gap, Known, Labels, Sighting, whole_characters};
+use crate::tail::{Abandoned, Gap, Known, Labels, Reached, Sighting, whole_characters};
 
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -203,6 +203,7 @@ impl Feed {
             size: source.size,
             complete: true,
             fingerprint: 0,
+            reached: Reached::default(),
         })
     }
 }
@@ -222,6 +223,15 @@ impl Mark {
 
     pub(super) fn sighting(&self) -> Sighting<'_> {
         let Self { source, no_log, path } = self;
-        Sighting { source: *source, log: no_log, books: no_log, path, size: 0, complete: true, fingerprint: 0 }
+        Sighting {
+            source: *source,
+            log: no_log,
+            books: no_log,
+            path,
+            size: 0,
+            complete: true,
+            fingerprint: 0,
+            reached: Reached::default(),
+        }
     }
 }

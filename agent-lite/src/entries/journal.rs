@@ -24,7 +24,7 @@ use super::{Output, QUANTUM, since};
 use crate::block::LaneId;
 use crate::parse::journal::{Cursor, Decoder, Entry, severity};
 use crate::record;
-use crate::tail::{Abandoned, Gap, Known, Labels, Sighting, StartFrom};
+use crate::tail::{Abandoned, Gap, Known, Labels, Reached, Sighting, StartFrom};
 
 /// Fields that are kept of an entry.
 const WANTED: &[&str] = &[
@@ -389,6 +389,7 @@ impl Journal {
             size: 0,
             complete: true,
             fingerprint: 0,
+            reached: Reached::default(),
         });
         main.chain(self.feeds.iter().flat_map(Feed::sightings)).chain([self.since_mark.sighting()])
     }

@@ -79,11 +79,14 @@ impl Agent {
             tracing::warn!("dataplane rules with labels match nothing: kubernetes.source is none");
         }
         let mut positions = loaded.positions;
+        // One sighting a second.
+        positions.forget_after(u32::try_from(config.forget_after.as_secs()).unwrap_or(u32::MAX));
         let entries = entries(&config, &labels, start, &mut positions);
         let workshop = Workshop::new(config.redactor()?, config.messages.clone(), node_zone());
         let tailer = Tailer::new(labels, start, config.deleted, config.sharing.clone(), loaded.first_run)
             .choosing(config.sources.pods.clone())
             .following(loaded.written_ns)
+            .having_met(positions.containers().cloned())
             .with_workshop(workshop)
             .with_pods(pods);
         let mut agent = Self {
@@ -111,6 +114,7 @@ impl Agent {
         agent.entries.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
         // What is here now is known to the next start, too.
         agent.positions.sight(agent.tailer.sightings());
+        agent.meet();
         agent.settle();
         let snapshot = agent.snapshot(false);
         match agent.store.write(&snapshot) {

@@ -222,6 +222,19 @@ pub struct Sighting<'a> {
     pub complete: bool,
     /// Of its first line; 0: it is of no use here.
     pub fingerprint: u64,
+    /// How far it was read.
+    pub reached: Reached,
+}
+
+/// How far a source was read, in its lines' own times: nanoseconds of the epoch; 0: not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Its first line.
+    pub first: i64,
+    /// Bytes that were read.
+    pub read: u64,
+    /// The last line that was read.
+    pub last: i64,
 }
 
 /// A source of an earlier run.
@@ -237,4 +250,6 @@ pub struct LeftBehind {
     pub written: u64,
     /// It was read to its end, and nobody was to write to it any more.
     pub is_finished: bool,
+    /// All of its lines before this are stored, nanoseconds of the epoch; 0: not known.
+    pub since: i64,
 }

@@ -192,6 +192,11 @@ impl LogFile {
         (self.age == Age::Live, self.first_time, &self.age)
     }
 
+    /// The time of its first line, nanoseconds of the epoch; 0 where it has none, or it is not whole.
+    pub(super) fn first_time(&self) -> i64 {
+        self.first_time
+    }
+
     pub(super) fn identity_of(path: &Path) -> io::Result<Option<(Identity, u64)>> {
         match std::fs::metadata(path) {
             Ok(metadata) => Ok(Some((Identity { device: metadata.dev(), inode: metadata.ino() }, metadata.len()))),

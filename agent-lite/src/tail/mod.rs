@@ -28,18 +28,21 @@ mod file;
 mod host;
 mod known;
 mod log;
+mod missed;
 mod place;
 mod pods;
 mod share;
 mod stop;
 mod treat;
 
-pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, LeftBehind, Sighting};
+pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, LeftBehind, Reached, Sighting};
 pub use counts::Counts;
 pub(crate) use cut::whole_characters;
 use file::{Identity, Opened};
 pub use known::Known;
 use log::{Log, Output, Reading, WallTime};
+pub use missed::Attempts;
+use missed::Containers;
 use share::Shares;
 pub use share::{Budget, Policy, Sharing};
 pub use treat::{Tools, Workshop};
@@ -130,6 +133,7 @@ pub struct Tailer {
     left_out: HashSet<Container>,
     /// When an earlier run is known to have looked last, nanoseconds of the epoch.
     last_look: Option<i64>,
+    containers: Containers,
 }
 
 /// What a pass over all logs came to.
@@ -169,6 +173,7 @@ impl Tailer {
             choice: Choice::none(),
             left_out: HashSet::new(),
             last_look: None,
+            containers: Containers::default(),
         }
     }
 
@@ -232,6 +237,7 @@ impl Tailer {
                 self.logs[at].ended = attempts.last() > Some(attempt);
             }
         }
+        self.meet(look, &*known);
         for (at, log) in self.logs.iter_mut().enumerate() {
             let looked_at = match &log.key {
                 Key::Container(container, _) => {
@@ -325,6 +331,7 @@ impl Tailer {
             self.settle_left_out(known);
             self.tell_dropped(lanes, known, now, wall_ns);
         }
+        self.tell_missed(lanes, known, now, wall_ns);
         self.give_up_deleted(lanes, known, now);
         if self.waits_to_inflate {
             // What holds back those that are being inflated is not to hold back the others.
@@ -349,12 +356,9 @@ impl Tailer {
 
     /// Tells of the lines that were dropped since the last time, also of files that are not followed any more.
     fn tell_dropped(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
-        for gap in known
-            .with_dropped()
-            .into_iter()
-            .flat_map(|source| known.gaps_of_dropped(source, wall_ns))
-            .collect::<Vec<_>>()
-        {
+        let dropped = known.with_dropped();
+        let gaps: Vec<_> = dropped.into_iter().flat_map(|source| known.gaps_of_dropped(source, wall_ns)).collect();
+        for gap in gaps {
             if let Some(at) = self.log_named(&gap.log, lanes, known) {
                 let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
                 self.logs[at].tell(&gap, &mut output);
@@ -379,11 +383,11 @@ impl Tailer {
             up_to = Some(since);
         }
         let Some(up_to) = up_to else { return };
+        let rules = (&self.choice, &self.labels);
         let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
         for log in &mut self.logs {
             if log.waits_since().is_some() && log.holds_deleted(up_to) {
-                output.counts.undescribed += 1;
-                log.go_on_undescribed();
+                place::go_on_undescribed(log, rules, known, &mut output);
             } else {
                 log.give_up_deleted(up_to, known, &mut output);
             }
@@ -417,11 +421,14 @@ impl Tailer {
                 continue;
             }
             followed.insert(lost.log.clone());
+            let until = self.first_line_behind(&lost.log, lost.since).unwrap_or(wall_ns);
             if let Some(at) = self.log_named(&lost.log, lanes, known) {
                 let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
-                self.logs[at].note_vanished(&lost, known, wall_ns, &mut output);
+                self.logs[at].note_vanished(&lost, known, until, &mut output);
             }
         }
+        self.tell_missed_rotations(lanes, known, now);
+        self.tell_missed(lanes, known, now, wall_ns);
     }
 
     /// What cannot be looked at is not gone. Where another file has its path by now, it is: that one was

@@ -10,7 +10,7 @@ use std::time::Instant;
 use sluice_wire::Category;
 
 use super::books::mark_of;
-use super::log::{Certainty, Format, Log, Names};
+use super::log::{Certainty, Format, Log, Names, Output};
 use super::share::Share;
 use super::{Key, Known, Labels, Tailer};
 use crate::block::Lanes;
@@ -85,6 +85,19 @@ pub(super) fn choose(
         let category = choice.category(container, info.map(PodInfo::asked_labels));
         put(log, category, labels, known, lanes);
     }
+}
+
+/// Lets a log go on without what is to be known of its pod.
+pub(super) fn go_on_undescribed(
+    log: &mut Log,
+    rules: (&Choice, &Labels),
+    known: &mut dyn Known,
+    output: &mut Output<'_>,
+) {
+    output.counts.undescribed += 1;
+    choose(log, None, rules, known, output.lanes);
+    log.go_on_undescribed();
+    log.tell_untold(output);
 }
 
 fn put(log: &mut Log, category: Category, labels: &Labels, known: &mut dyn Known, lanes: &mut Lanes) {

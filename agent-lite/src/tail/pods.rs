@@ -46,9 +46,7 @@ impl Tailer {
                     log.describe(&info, may_wait, output.workshop);
                 }
                 Lookup::Unknown | Lookup::Unavailable if is_over => {
-                    output.counts.undescribed += 1;
-                    place::choose(log, None, rules, known, output.lanes);
-                    log.go_on_undescribed();
+                    place::go_on_undescribed(log, rules, known, &mut output);
                 }
                 Lookup::Unknown | Lookup::Unavailable => {}
             }

@@ -16,10 +16,7 @@ impl Tailer {
         let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
         for log in &mut self.logs {
             if log.hurry() {
-                output.counts.undescribed += 1;
-                place::choose(log, None, rules, known, output.lanes);
-                log.go_on_undescribed();
-                log.tell_untold(&mut output);
+                place::go_on_undescribed(log, rules, known, &mut output);
             }
             if !log.is_urgent() {
                 // It is not read any more: what is gone may be inflated in its place.

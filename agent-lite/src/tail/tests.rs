@@ -25,6 +25,7 @@ mod labels;
 mod last_words;
 mod left_out;
 mod long;
+mod missed;
 mod renamed;
 mod runtime;
 mod treat;
@@ -55,7 +56,7 @@ impl Node {
         let lanes = Lanes::new(Settings::for_tests());
         Self {
             dir,
-            tailer: Tailer::new(labels, start, DELETED, sharing, first_run),
+            tailer: Tailer::new(labels, start, DELETED, sharing, first_run).having_met(positions.containers().cloned()),
             lanes,
             positions,
             now: Instant::now(),
@@ -119,25 +120,31 @@ impl Node {
 
     /// Everything that was read and not stored yet, as `stream:message`.
     fn deliver(&mut self) -> Vec<String> {
+        let describe = |record: &serde_json::Value| {
+            let text = |field: &str| record[field].as_str().unwrap_or_default();
+            match record["sluice_gap_reason"].as_str() {
+                Some(reason) => format!("gap:{reason}:{}", text("sluice_gap_bytes")),
+                None => format!("{}:{}", record["stream"].as_str().unwrap_or("host"), text("_msg")),
+            }
+        };
+        self.deliver_records().iter().map(describe).collect()
+    }
+
+    fn deliver_records(&mut self) -> Vec<serde_json::Value> {
         self.lanes.cut_all();
         let mut checker = Checker::default();
-        let mut messages = Vec::new();
+        let mut records = Vec::new();
         let sendable: Vec<LaneId> = self.lanes.sendable().collect();
         for id in sendable {
             while let Some(block) = self.lanes.remove(id, 0) {
                 let raw = checker.check(&block.header, &block.payload, Depth::Json).unwrap();
                 for line in raw.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                    let record: serde_json::Value = serde_json::from_slice(line).unwrap();
-                    let text = |field: &str| record[field].as_str().unwrap_or_default();
-                    messages.push(match record["sluice_gap_reason"].as_str() {
-                        Some(reason) => format!("gap:{reason}:{}", text("sluice_gap_bytes")),
-                        None => format!("{}:{}", record["stream"].as_str().unwrap_or("host"), text("_msg")),
-                    });
+                    records.push(serde_json::from_slice(line).unwrap());
                 }
                 self.positions.acknowledge(block.shares());
             }
         }
-        messages
+        records
     }
 
     fn run(&mut self) -> Vec<String> {
@@ -158,6 +165,9 @@ impl Node {
     /// Every log's account balances, at any moment.
     fn check_books(&mut self) -> Vec<Book> {
         self.positions.sight(self.tailer.sightings());
+        if let Some(met) = self.tailer.met() {
+            self.positions.meet(met);
+        }
         let pages = crate::books::close(&self.positions, self.tailer.on_their_way(), self.lanes.held_of_sources());
         for page in &pages {
             assert_eq!(page.imbalance, 0, "{page:?}");

@@ -7,7 +7,7 @@ use sluice_wire::Stream;
 use super::join::Pending;
 use super::{Format, Log, LogFile, Reading, STREAMS};
 use crate::tail::Known;
-use crate::tail::books::{Abandoned, LEFT_OUT, Sighting};
+use crate::tail::books::{Abandoned, LEFT_OUT, Reached, Sighting};
 
 impl Log {
     /// Notes that a line is not sent.
@@ -47,6 +47,7 @@ impl Log {
                 size: if source == file.source { file.size } else { 0 },
                 complete: file.is_complete && file.is_read_out(),
                 fingerprint: file.fingerprint,
+                reached: Reached { first: file.first_time(), read: file.read, last: self.last_time },
             })
         })
     }

@@ -7,6 +7,7 @@ use super::super::content::Content;
 use super::super::file::LeftOut;
 use super::{Certainty, Known, Log, Output, Reading, STREAMS};
 use crate::block::Progress;
+use crate::discover::layout::Age;
 
 impl Log {
     /// Gives up what is not read of a file.
@@ -104,12 +105,24 @@ impl Log {
         self.files[at].size = self.files[at].read;
     }
 
-    /// A file went while no agent looked, and was not known to be read to its end.
+    /// The time of the first line behind `since` of the files that are there, nanoseconds of the epoch.
+    pub(in crate::tail) fn first_line_after(&self, since: i64) -> Option<i64> {
+        let here = self.files.iter().filter(|file| file.gone.is_none());
+        here.map(|file| file.first_time()).filter(|time| *time > since).min()
+    }
+
+    /// Rotated files that are there.
+    pub(in crate::tail) fn rotated(&self) -> usize {
+        self.files.iter().filter(|file| file.gone.is_none() && file.age != Age::Live).count()
+    }
+
+    /// A file went while no agent looked, and was not known to be read to its end; `until`: the first line behind
+    /// it that is here, or now.
     pub(in crate::tail) fn note_vanished(
         &mut self,
         lost: &LeftBehind,
         known: &mut dyn Known,
-        wall_ns: i64,
+        until: i64,
         output: &mut Output<'_>,
     ) {
         let streams = [Stream::Whole, Stream::Stdout, Stream::Stderr];
@@ -122,8 +135,8 @@ impl Log {
             to: lost.written.max(from),
             bytes: lost.written.saturating_sub(known.accounted(lost.source)),
             why: Abandoned::Vanished,
-            since: 0,
-            until: wall_ns,
+            since: lost.since,
+            until,
             number: 0,
         };
         self.open_gap(gap, known, output);
