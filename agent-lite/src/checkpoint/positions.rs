@@ -155,6 +155,13 @@ impl Positions {
         (sources, closed, self.gaps.clone())
     }
 
+    /// As they are where the ring was discarded.
+    #[cfg(test)]
+    pub(crate) fn without_ring(&self) -> Self {
+        let (sources, closed, gaps) = self.to_keep();
+        Self::restore(sources, closed, gaps)
+    }
+
     fn source(&mut self, id: u64) -> &mut Source {
         self.sources.entry(id).or_insert_with(|| Source::new(id))
     }

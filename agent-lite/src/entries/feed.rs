@@ -34,8 +34,9 @@ struct Source {
     progress: Progress,
     /// Bytes of entries that were received, and those that an earlier run has accounted for.
     size: u64,
-    /// The first number that this run took of it.
-    began: u64,
+    /// Below it all is stored: where an earlier run's blocks that are not stored begin, else the first number
+    /// that this run took; `None`: nothing is open.
+    began: Option<u64>,
 }
 
 /// An entry on its way into its record.
@@ -87,7 +88,11 @@ impl Feed {
         }
         let size = known.resume_entries(id);
         let progress = Progress::from(known.covered(id, Stream::Whole));
-        self.sources.push(Source { id, path: path().into(), progress, size, began: 0 });
+        // What only the ring has, or the spool, may be gone with the machine: until it is stored it has to be
+        // read again.
+        let stored = known.acknowledged(id, Stream::Whole);
+        let began = (stored < progress.covered).then_some(stored);
+        self.sources.push(Source { id, path: path().into(), progress, size, began });
         self.sources.len() - 1
     }
 
@@ -118,9 +123,7 @@ impl Feed {
         }
         self.rendered = common;
         let source = &mut self.sources[at];
-        if source.began == 0 {
-            source.began = number.max(source.progress.covered);
-        }
+        source.began.get_or_insert(number.max(source.progress.covered));
         source.size += bytes;
         output.lanes.cover(self.lane, source.id, Stream::Whole, &mut source.progress, number + 1, Portion::of(bytes));
         output.lanes.cut_if_full(self.lane);
@@ -175,9 +178,7 @@ impl Feed {
     /// again: what was taken before it may have to be read again.)
     fn pass_over(&mut self, at: usize, to: u64, output: &mut Output<'_>) {
         let source = &mut self.sources[at];
-        if source.began == 0 {
-            source.began = source.progress.covered.max(1);
-        }
+        source.began.get_or_insert(source.progress.covered.max(1));
         if source.progress.covered < to {
             output.lanes.cover(self.lane, source.id, Stream::Whole, &mut source.progress, to, Portion::default());
             output.lanes.cut_if_full(self.lane);
@@ -188,7 +189,7 @@ impl Feed {
     pub(super) fn lowest_open(&self, id: u64, known: &dyn Known) -> Option<u64> {
         let source = self.sources.iter().find(|source| source.id == id)?;
         let stored = known.acknowledged(id, Stream::Whole);
-        (stored < source.progress.covered).then(|| stored.max(source.began))
+        (stored < source.progress.covered).then(|| stored.max(source.began.unwrap_or(0)))
     }
 
     pub(super) fn sightings(&self) -> impl Iterator<Item = Sighting<'_>> {

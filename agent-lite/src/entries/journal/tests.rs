@@ -58,6 +58,26 @@ impl Node {
         Self::new(self.positions, StartFrom::Beginning)
     }
 
+    /// The agent is killed; the next one finds all its blocks in the ring.
+    fn restart_with_ring(mut self) -> Self {
+        self.settle();
+        self.lanes.cut_all();
+        let mut blocks = Vec::new();
+        for lane in self.lanes.sendable().collect::<Vec<_>>() {
+            blocks.extend(std::iter::from_fn(|| self.lanes.remove(lane, 0)));
+        }
+        assert!(blocks.iter().all(|block| self.positions.extend_by_ring(block.shares())));
+        let mut node = Self::new(self.positions, StartFrom::Beginning);
+        blocks.into_iter().for_each(|block| node.lanes.restore(block));
+        node
+    }
+
+    /// The machine goes down: what the ring had is no more.
+    fn reboot(mut self) -> Self {
+        self.settle();
+        Self::new(self.positions.without_ring(), StartFrom::Beginning)
+    }
+
     fn settle(&mut self) {
         self.positions.sight(self.journal.sightings());
         for (source, stream, end) in self.journal.settled(&self.positions) {
@@ -165,6 +185,43 @@ fn a_restart_goes_on_before_the_first_entry_that_is_not_stored_and_repeats_none(
     for page in node.books() {
         assert_eq!((page.imbalance, page.held, page.written), (0, 0, page.acknowledged), "{page:?}");
     }
+}
+
+#[test]
+fn what_only_the_ring_has_is_read_again_where_the_ring_is_lost() {
+    for stored_before in [false, true] {
+        let mut node = Node::new(Positions::default(), StartFrom::Beginning);
+        if stored_before {
+            node.read(&export(SEQUENCE, 6, "ssh.service", ""));
+            node.messages();
+        }
+        node.read(&three_units());
+        let mut node = node.restart_with_ring();
+        assert_eq!(node.cursor(), format!("--cursor=s={SEQUENCE:032x};i=6"));
+        // What the ring has is passed over, and of each lane something new comes.
+        let new: String = [(10, "ssh.service"), (11, "kubelet.service"), (12, "")]
+            .map(|(number, unit)| export(SEQUENCE, number, unit, ""))
+            .concat();
+        node.read(&(three_units() + &new));
+        // Of the other lanes all is stored, of ssh's nothing.
+        node.store(|scope| scope != "ssh.service");
+        let mut node = node.reboot();
+        assert_eq!(node.cursor(), format!("--cursor=s={SEQUENCE:032x};i=6"));
+        node.read(&(three_units() + &new));
+        let expected = vec!["entry 7".to_owned(), "entry 10".into()];
+        assert_eq!(node.messages(), BTreeMap::from([("host/ssh.service".into(), expected)]));
+    }
+}
+
+#[test]
+fn what_the_ring_has_holds_the_position_back_only_until_it_is_stored() {
+    let mut node = Node::new(Positions::default(), StartFrom::Beginning);
+    node.read(&three_units());
+    let mut node = node.restart_with_ring();
+    node.read(&(three_units() + &export(SEQUENCE, 10, "ssh.service", "")));
+    node.store(|_| true);
+    let node = node.reboot();
+    assert_eq!(node.cursor(), format!("--cursor=s={SEQUENCE:032x};i=a"));
 }
 
 #[test]
