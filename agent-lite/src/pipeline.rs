@@ -18,12 +18,12 @@ use crate::block::Lanes;
 use crate::books::{self, Book, Ledger};
 use crate::checkpoint::{Numbers, Positions, Snapshot, Store};
 use crate::config::Config;
-use crate::discover::{Discovery, Hint};
+use crate::discover::{self, Discovery, Hint};
 use crate::enrich::{self};
 use crate::entries::Entries;
 use crate::metrics::Metrics;
 use crate::ship::{Desk, Dispatch, Happening};
-use crate::tail::Tailer;
+use crate::tail::{Missed, Tailer};
 
 mod count;
 mod spooling;
@@ -164,7 +164,8 @@ impl Agent {
                     self.look_at(&std::mem::take(&mut hints));
                 }
                 let pass = self.tailer.read(&mut self.lanes, &mut self.positions, now, wall_ns());
-                let of_entries = self.entries.read(&mut self.lanes, &mut self.positions, now, wall_ns());
+                let redactor = self.tailer.redactor();
+                let of_entries = self.entries.read(&mut self.lanes, &mut self.positions, redactor, now, wall_ns());
                 let more = self.spool() || pass.more || of_entries.more;
                 next_read = if more { now } else { now + self.config.poll_interval };
             }
@@ -237,7 +238,7 @@ impl Agent {
         self.note_gone();
         self.spool();
         self.tailer.clean_up(&mut self.lanes, &mut self.positions, now, wall_ns());
-        self.positions.forget_unseen(self.lanes.held_of_sources().map(|(source, _)| source));
+        self.forget_unseen(now);
         self.settle();
         let pages = self.close_books();
         self.ledger.tell(&pages, &self.metrics.books);
@@ -245,9 +246,22 @@ impl Agent {
         self.begin_checkpoint();
     }
 
+    /// Forgets positions of what was looked for and is gone, and tells of what of that was not read.
+    fn forget_unseen(&mut self, now: Instant) {
+        let settled = self.entries.settled(&self.positions);
+        let may_come = |missed: &Missed<'_>| match self.entries.may_read_again(missed, &settled) {
+            Some(may_come) => may_come,
+            None => discover::may_be_there(missed.path, self.config.pods.as_deref()),
+        };
+        let held = self.lanes.held_of_sources().map(|(source, _)| source);
+        let untold = self.positions.forget_unseen(held, may_come);
+        self.tailer.tell_vanished(&untold, &mut self.lanes, &mut self.positions, now, wall_ns());
+    }
+
     fn close_books(&mut self) -> Vec<Book> {
         self.sight();
-        books::close(&self.positions, self.tailer.on_their_way(), self.lanes.held_of_sources())
+        let on_their_way = self.tailer.on_their_way().chain(self.entries.on_their_way());
+        books::close(&self.positions, on_their_way, self.lanes.held_of_sources())
     }
 
     fn sight(&mut self) {
@@ -255,6 +269,7 @@ impl Agent {
     }
 
     fn settle(&mut self) {
+        self.entries.settle_left_out(&mut self.positions);
         let mut settled = self.tailer.settled(&self.positions);
         settled.extend(self.entries.settled(&self.positions));
         for (source, stream, end) in settled {

@@ -61,7 +61,7 @@ fn rooms_of_the_agent_find_each_other_only_in_the_pipeline() {
         ("config", &["discover", "enrich", "entries", "parse", "redact", "ship", "tail"]),
         ("discover", &[]),
         ("enrich", &["backoff", "metrics", "record"]),
-        ("entries", &["block", "parse", "record", "tail"]),
+        ("entries", &["block", "parse", "record", "redact", "tail"]),
         ("metrics", &[]),
         ("parse", &[]),
         ("record", &["parse"]),

@@ -11,10 +11,13 @@ use sluice_wire::{Position, Stream};
 use crate::block::Portion;
 use crate::tail::{Abandoned, Dropped, Gap, Known, LEFT_OUT, LeftBehind, Sighting};
 
-/// Sightings missed before a source is forgotten: about a quarter of an hour of checkpoints.
-pub(super) const FORGET_AFTER: u32 = 900;
 /// Gaps that wait for their record to be stored; beyond that a gap is booked and counted, not told.
 const MAX_GAPS: usize = 4096;
+
+mod forget;
+
+#[cfg(test)]
+pub(super) use forget::{FORGET_AFTER, MAX_MISSED};
 
 /// How far every source is stored, by source and stream, and every log's account.
 #[derive(Debug, Default)]
@@ -55,9 +58,15 @@ pub(super) struct Source {
     /// What was dropped of it and not told yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dropped: Option<Dropped>,
-    /// Looks in a row that did not find it; after [`FORGET_AFTER`] it is forgotten.
+    /// Looks in a row that did not find it.
     #[serde(skip)]
     unseen: u32,
+    /// It was found in this run.
+    #[serde(skip)]
+    is_met: bool,
+    /// It was given to be told of as gone.
+    #[serde(skip)]
+    is_told: bool,
 }
 
 /// What became of the bytes of a file, or of all files of a log: `written = acknowledged + abandoned +`
@@ -123,7 +132,14 @@ impl Source {
             booked: 0,
             dropped: None,
             unseen: 0,
+            is_met: false,
+            is_told: false,
         }
+    }
+
+    /// Without what is not kept: for how long it was not seen.
+    fn kept(&self) -> Self {
+        Self { unseen: 0, is_met: false, is_told: false, ..self.clone() }
     }
 
     fn leave_out(&mut self, range: Range<u64>, left_out: [u64; Portion::REASONS]) {
@@ -149,8 +165,8 @@ impl Positions {
     }
 
     pub(super) fn to_keep(&self) -> (Vec<Source>, Vec<Closed>, Vec<Gap>) {
-        // For how long something was not seen is not kept: a checkpoint is written where something else changed.
-        let sources = self.sources.values().map(|source| Source { unseen: 0, ..source.clone() }).collect();
+        // A checkpoint is written where something that it keeps has changed.
+        let sources = self.sources.values().map(Source::kept).collect();
         let closed = self.closed.values().map(|closed| Closed { unseen: 0, ..closed.clone() }).collect();
         (sources, closed, self.gaps.clone())
     }
@@ -237,6 +253,7 @@ impl Positions {
         for sighting in sightings {
             let source = self.source(sighting.source);
             source.unseen = 0;
+            source.is_met = true;
             source.complete = sighting.complete;
             source.fingerprint = sighting.fingerprint;
             source.account.written = source.account.written.max(sighting.size);
@@ -253,30 +270,6 @@ impl Positions {
                 closed.unseen = 0;
             }
         }
-    }
-
-    /// Forgets what has long not been sighted, and is not `held` in blocks: a source's account goes to its log's, and that goes once none
-    /// of the log's files has been there for as long again.
-    pub fn forget_unseen(&mut self, held: impl Iterator<Item = u64>) {
-        for source in held {
-            if let Some(source) = self.sources.get_mut(&source) {
-                source.unseen = 0;
-            }
-        }
-        let Self { sources, closed, .. } = self;
-        closed.values_mut().for_each(|closed| closed.unseen += 1);
-        sources.retain(|_, source| {
-            source.unseen += 1;
-            let keep = source.unseen <= FORGET_AFTER;
-            if !keep && !source.log.is_empty() {
-                let log = source.log.clone();
-                let new =
-                    Closed { log: log.clone(), books: source.books.clone(), account: Account::default(), unseen: 0 };
-                closed.entry(log).or_insert(new).account.add(&source.account);
-            }
-            keep
-        });
-        closed.retain(|_, closed| closed.unseen <= FORGET_AFTER);
     }
 
     /// Whether a source was not read to its end, or may get more.

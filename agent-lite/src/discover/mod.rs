@@ -12,11 +12,13 @@ use std::time::Duration;
 mod choose;
 mod host;
 pub mod layout;
+mod missing;
 mod watch;
 
 pub use choose::{Choice, OwnLogs, PodRule, Treatment};
 pub use host::{HostFiles, HostPath, rotated};
 pub use layout::{Container, FileName};
+pub use missing::may_be_there;
 pub use watch::Hint;
 use watch::Watcher;
 

@@ -227,3 +227,16 @@ pub struct LeftBehind {
     /// It was read to its end, and nobody was to write to it any more.
     pub is_finished: bool,
 }
+
+/// A source that was not met for long.
+#[derive(Debug, Clone, Copy)]
+pub struct Missed<'a> {
+    /// Its short id.
+    pub source: u64,
+    /// Its log.
+    pub log: &'a str,
+    /// Where it was seen last.
+    pub path: &'a Path,
+    /// Up to where it is stored, where it has no streams.
+    pub stored: u64,
+}

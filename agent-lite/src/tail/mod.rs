@@ -32,7 +32,7 @@ mod pods;
 mod share;
 mod treat;
 
-pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, LeftBehind, Sighting};
+pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, LeftBehind, Missed, Sighting};
 pub use counts::Counts;
 pub(crate) use cut::whole_characters;
 use file::{Identity, Opened};
@@ -175,6 +175,11 @@ impl Tailer {
     /// Redaction rules, and how often each has matched.
     pub fn redactions(&self) -> impl Iterator<Item = (&str, u64)> {
         self.workshop.redactor.iter().flat_map(Redactor::counts)
+    }
+
+    /// What takes secrets out, for those who have no messages of files.
+    pub fn redactor(&mut self) -> Option<&mut Redactor> {
+        self.workshop.redactor.as_mut()
     }
 
     /// Which containers are of which category, and which are the agent's own.
@@ -387,6 +392,23 @@ impl Tailer {
             if let Some(at) = self.log_named(&lost.log, lanes) {
                 let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
                 self.logs[at].note_vanished(&lost, known, wall_ns, &mut output);
+            }
+        }
+    }
+
+    /// Tells of files that were not read to their end, were not met since the start, and are gone by now.
+    pub fn tell_vanished(
+        &mut self,
+        gone: &[LeftBehind],
+        lanes: &mut Lanes,
+        known: &mut dyn Known,
+        now: Instant,
+        wall_ns: i64,
+    ) {
+        for lost in gone {
+            if let Some(at) = self.log_named(&lost.log, lanes) {
+                let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
+                self.logs[at].note_vanished(lost, known, wall_ns, &mut output);
             }
         }
     }
