@@ -4,7 +4,7 @@
 //! on a disk's fsync goes to a thread of its own.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
@@ -22,6 +22,7 @@ use crate::discover::{self, Discovery, Hint};
 use crate::enrich::{self};
 use crate::entries::Entries;
 use crate::metrics::Metrics;
+use crate::runtime::{self, Comparison};
 use crate::ship::{Desk, Dispatch, Happening};
 use crate::tail::{Missed, Tailer};
 
@@ -51,6 +52,8 @@ struct Agent {
     writing: JoinSet<(Snapshot, Covered, std::io::Result<()>)>,
     written: Option<Snapshot>,
     ledger: Ledger,
+    /// What the container runtime says it wrote, where it is asked.
+    comparison: Option<Comparison>,
 }
 
 /// What a checkpoint covers, once it is durable.
@@ -93,7 +96,13 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
         servers.spawn(follow);
         Some(pods)
     };
+    let comparison = config.runtime.as_ref().map(|settings| {
+        let (comparison, ask) = runtime::start(settings, &metrics.runtime);
+        servers.spawn(ask);
+        comparison
+    });
     let mut agent = Agent::start(config, metrics, pods)?;
+    agent.comparison = comparison;
     status.set_ready(true);
     tracing::info!(producer = %agent.numbers.producer, state = %agent.config.state.display(), "agent started");
     agent.turn(stop, &mut questions).await;
@@ -242,6 +251,7 @@ impl Agent {
         self.settle();
         let pages = self.close_books();
         self.ledger.tell(&pages, &self.metrics.books);
+        self.compare(&pages);
         self.count();
         self.begin_checkpoint();
     }
@@ -256,6 +266,14 @@ impl Agent {
         let held = self.lanes.held_of_sources().map(|(source, _)| source);
         let untold = self.positions.forget_unseen(held, may_come);
         self.tailer.tell_vanished(&untold, &mut self.lanes, &mut self.positions, now, wall_ns());
+    }
+
+    /// What is in containers' logs, against what their runtime says it wrote.
+    fn compare(&mut self, pages: &[Book]) {
+        if let (Some(comparison), Some(pods)) = (&mut self.comparison, &self.config.pods) {
+            let of_containers = pages.iter().filter(|page| Path::new(&*page.log).starts_with(pods));
+            comparison.compare(of_containers.map(|page| (&page.log, page.written)));
+        }
     }
 
     fn close_books(&mut self) -> Vec<Book> {

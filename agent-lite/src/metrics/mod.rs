@@ -10,10 +10,12 @@ use sluice_wire::{Block, Reason, Verdict};
 mod books;
 mod kubernetes;
 mod register;
+mod runtime;
 
 pub use books::{BookMetrics, Volume};
 pub use kubernetes::KubernetesMetrics;
 use register::Register;
+pub use runtime::RuntimeMetrics;
 
 /// Addresses with a count of their own; those that come later share one.
 const ADDRESSES: usize = 64;
@@ -124,6 +126,8 @@ pub struct Metrics {
     pub scan_only: IntGauge,
     /// Asking the Kubernetes API.
     pub kubernetes: KubernetesMetrics,
+    /// The container runtime's own count.
+    pub runtime: RuntimeMetrics,
 }
 
 impl Metrics {
@@ -223,6 +227,7 @@ impl Metrics {
             watches: gauge("inotify_watches", "Directories watched.")?,
             scan_only: gauge("scan_only", "1 where inotify cannot watch every directory.")?,
             kubernetes: KubernetesMetrics::new(register)?,
+            runtime: RuntimeMetrics::new(register)?,
             registry,
         })
     }

@@ -99,6 +99,7 @@ impl Agent {
             store,
             metrics,
             config,
+            comparison: None,
             writing: JoinSet::new(),
             written: None,
         };
