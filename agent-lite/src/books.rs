@@ -62,6 +62,9 @@ pub fn close<'a>(
         *unread_of.entry(log.clone()).or_default() += unread;
         *held_of.entry(log.clone()).or_default() += waiting;
     }
+    for (log, unread) in positions.unread_of_missed() {
+        *unread_of.entry(log.clone()).or_default() += i128::from(unread);
+    }
     let accounts = positions.accounts().into_iter();
     accounts
         .map(|(log, (books, account))| {

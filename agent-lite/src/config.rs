@@ -8,6 +8,7 @@ use sluice_settings::{Environment, FileError, Map, Node};
 
 use crate::enrich;
 use crate::redact::{self, Redactor};
+use crate::runtime;
 use crate::tail::{Deleted, Sharing, Tools};
 
 mod destination;
@@ -48,6 +49,8 @@ pub struct Config {
     pub kubernetes: enrich::Settings,
     /// Where health and metrics are served; `None`: nowhere.
     pub admin: Option<SocketAddr>,
+    /// Where the container runtime tells how much it wrote; `None`: it is not asked.
+    pub runtime: Option<runtime::Settings>,
     /// Raw bytes of a block.
     pub block_bytes: usize,
     /// Age of a block.
@@ -118,6 +121,8 @@ impl Config {
             let mut kubernetes = enrich::config::read(&map.optional("kubernetes"), node_name.as_deref(), env);
             let destination = destination::read(map, env);
             let admin = map.optional("admin").read("an address like 0.0.0.0:2020", |text| text.parse().ok());
+            let runtime = map.optional("runtime_metrics");
+            let runtime = runtime.read("an http URL like http://127.0.0.1:1338/v1/metrics", runtime::Settings::parse);
             let block_bytes = map.optional("block_bytes").bytes(4 * KIB..=768 * KIB);
             let block_age = map.optional("block_age").duration(Duration::from_millis(20)..=Duration::from_secs(60));
             let open_bytes = map.optional("open_bytes").bytes(MIB..=256 * MIB);
@@ -155,6 +160,7 @@ impl Config {
                 kubernetes: kubernetes?,
                 destination: destination?,
                 admin,
+                runtime,
                 block_bytes: size(block_bytes.unwrap_or(192 * KIB)),
                 block_age: block_age.unwrap_or(Duration::from_secs(1)),
                 open_bytes: size(open_bytes.unwrap_or(6 * MIB)),

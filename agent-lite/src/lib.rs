@@ -24,6 +24,7 @@ pub mod pipeline;
 pub mod record;
 pub mod redact;
 pub mod ring;
+pub mod runtime;
 pub mod ship;
 pub mod spool;
 pub mod tail;

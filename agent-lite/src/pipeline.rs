@@ -4,7 +4,7 @@
 //! on a disk's fsync goes to a thread of its own.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
@@ -18,12 +18,13 @@ use crate::block::Lanes;
 use crate::books::{self, Book, Ledger};
 use crate::checkpoint::{Numbers, Positions, Snapshot, Store};
 use crate::config::{Change, Config, Reloader};
-use crate::discover::{Discovery, Hint};
+use crate::discover::{self, Discovery, Hint};
 use crate::enrich::{self};
 use crate::entries::Entries;
 use crate::metrics::Metrics;
+use crate::runtime::{self, Comparison};
 use crate::ship::{Desk, Dispatch, Happening};
-use crate::tail::Tailer;
+use crate::tail::{Missed, Tailer};
 
 mod count;
 mod reload;
@@ -53,6 +54,8 @@ struct Agent {
     writing: JoinSet<(Snapshot, Covered, std::io::Result<()>)>,
     written: Option<Snapshot>,
     ledger: Ledger,
+    /// What the container runtime says it wrote, where it is asked.
+    comparison: Option<Comparison>,
 }
 
 /// What a checkpoint covers, once it is durable.
@@ -123,7 +126,14 @@ pub async fn ship(
     ready: impl Fn(bool),
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<Balance> {
+    let mut asking = JoinSet::new();
+    let comparison = config.runtime.as_ref().map(|settings| {
+        let (comparison, ask) = runtime::start(settings, &metrics.runtime);
+        asking.spawn(ask);
+        comparison
+    });
     let mut agent = Agent::start(config, metrics, pods)?;
+    agent.comparison = comparison;
     ready(true);
     tracing::info!(producer = %agent.numbers.producer, state = %agent.config.state.display(), "agent started");
     agent.turn(stop, &mut orders).await;
@@ -195,7 +205,8 @@ impl Agent {
                     self.look_at(&std::mem::take(&mut hints));
                 }
                 let pass = self.tailer.read(&mut self.lanes, &mut self.positions, now, wall_ns());
-                let of_entries = self.entries.read(&mut self.lanes, &mut self.positions, now, wall_ns());
+                let redactor = self.tailer.redactor();
+                let of_entries = self.entries.read(&mut self.lanes, &mut self.positions, redactor, now, wall_ns());
                 let more = self.spool() || pass.more || of_entries.more;
                 next_read = if more { now } else { now + self.config.poll_interval };
             }
@@ -270,17 +281,39 @@ impl Agent {
         self.spool();
         self.tailer.clean_up(&mut self.lanes, &mut self.positions, now, wall_ns());
         self.lanes.forget_unused();
-        self.positions.forget_unseen(self.lanes.held_of_sources().map(|(source, _)| source));
+        self.forget_unseen(now);
         self.settle();
         let pages = self.close_books();
         self.ledger.tell(&pages, &self.metrics.books);
+        self.compare(&pages);
         self.count();
         self.begin_checkpoint();
     }
 
+    /// Forgets positions of what was looked for and is gone, and tells of what of that was not read.
+    fn forget_unseen(&mut self, now: Instant) {
+        let settled = self.entries.settled(&self.positions);
+        let may_come = |missed: &Missed<'_>| match self.entries.may_read_again(missed, &settled) {
+            Some(may_come) => may_come,
+            None => discover::may_be_there(missed.path, self.config.pods.as_deref()),
+        };
+        let held = self.lanes.held_of_sources().map(|(source, _)| source);
+        let untold = self.positions.forget_unseen(held, may_come);
+        self.tailer.tell_vanished(&untold, &mut self.lanes, &mut self.positions, now, wall_ns());
+    }
+
+    /// What is in containers' logs, against what their runtime says it wrote.
+    fn compare(&mut self, pages: &[Book]) {
+        if let (Some(comparison), Some(pods)) = (&mut self.comparison, &self.config.pods) {
+            let of_containers = pages.iter().filter(|page| Path::new(&*page.log).starts_with(pods));
+            comparison.compare(of_containers.map(|page| (&page.log, page.written)));
+        }
+    }
+
     fn close_books(&mut self) -> Vec<Book> {
         self.sight();
-        books::close(&self.positions, self.tailer.on_their_way(), self.lanes.held_of_sources())
+        let on_their_way = self.tailer.on_their_way().chain(self.entries.on_their_way());
+        books::close(&self.positions, on_their_way, self.lanes.held_of_sources())
     }
 
     fn sight(&mut self) {
@@ -295,6 +328,7 @@ impl Agent {
     }
 
     fn settle(&mut self) {
+        self.entries.settle_left_out(&mut self.positions);
         let mut settled = self.tailer.settled(&self.positions);
         settled.extend(self.entries.settled(&self.positions));
         for (source, stream, end) in settled {

@@ -54,11 +54,9 @@ impl Checker {
         self.raw.clear();
         self.raw.reserve(raw_len);
         match encoding {
-            Encoding::None => {
-                if payload.len() == raw_len {
-                    self.raw.extend_from_slice(payload);
-                }
-            }
+            Encoding::None if payload.len() == raw_len => self.raw.extend_from_slice(payload),
+            // Not copied to be found too long; and an empty buffer is not what a declared size of 0 promises of it.
+            Encoding::None => return Err(Reason::Encoding),
             Encoding::Gzip => {
                 // One byte more than declared is asked for, so that a longer payload shows.
                 flate2::read::MultiGzDecoder::new(payload)
@@ -233,6 +231,14 @@ mod tests {
             let mut checker = Checker::default();
             assert_eq!(checker.check(&header_of(LINES, encoding), &payload, Depth::Shape), Err(Reason::Encoding));
             assert!(checker.raw.capacity() <= limits::BLOCK_RAW + 1, "{encoding:?}");
+        }
+    }
+
+    #[test]
+    fn what_declares_no_bytes_has_none() {
+        for encoding in Encoding::ALL {
+            let decode = |raw: &[u8]| Checker::default().decode(encoding, 0, &compress(raw, encoding)).map(<[u8]>::len);
+            assert_eq!((decode(b""), decode(b"x")), (Ok(0), Err(Reason::Encoding)), "{encoding:?}");
         }
     }
 

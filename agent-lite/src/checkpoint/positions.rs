@@ -1,7 +1,7 @@
 //! How far every source is stored, and what became of its bytes.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,10 +13,13 @@ use super::chosen::Chosen;
 use crate::block::Portion;
 use crate::tail::{Abandoned, Attempts, Dropped, Gap, Known, LEFT_OUT, LeftBehind, Reached, Sighting};
 
-/// Sightings missed before a source is forgotten, unless told otherwise: about a quarter of an hour of checkpoints.
-pub(super) const FORGET_AFTER: u32 = 900;
 /// Gaps that wait for their record to be stored; beyond that a gap is booked and counted, not told.
 const MAX_GAPS: usize = 4096;
+
+mod forget;
+
+#[cfg(test)]
+pub(super) use forget::{FORGET_AFTER, MAX_MISSED};
 
 /// How far every source is stored, by source and stream, and every log's account.
 #[derive(Debug, Default)]
@@ -75,9 +78,15 @@ pub(super) struct Source {
     /// The same of what was no sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sampled: Option<Dropped>,
-    /// Looks in a row that did not find it; after [`FORGET_AFTER`] it is forgotten.
+    /// Looks in a row that did not find it.
     #[serde(skip)]
     unseen: u32,
+    /// It was found in this run.
+    #[serde(skip)]
+    is_met: bool,
+    /// It was given to be told of as gone.
+    #[serde(skip)]
+    is_told: bool,
 }
 
 /// What became of the bytes of a file, or of all files of a log: `written = acknowledged + abandoned +`
@@ -147,6 +156,8 @@ impl Source {
             dropped: None,
             sampled: None,
             unseen: 0,
+            is_met: false,
+            is_told: false,
         }
     }
 
@@ -159,6 +170,11 @@ impl Source {
             self.since = self.since.max(time);
             self.mark = (reached.read, reached.last);
         }
+    }
+
+    /// Without what is not kept: for how long it was not seen.
+    fn kept(&self) -> Self {
+        Self { unseen: 0, mark: (0, 0), is_met: false, is_told: false, ..self.clone() }
     }
 
     fn leave_out(&mut self, range: Range<u64>, left_out: [u64; Portion::REASONS]) {
@@ -199,11 +215,17 @@ impl Positions {
     }
 
     pub(super) fn to_keep(&self) -> (Vec<Source>, Vec<Closed>, Vec<Gap>) {
-        // For how long something was not seen is not kept: a checkpoint is written where something else changed.
-        let kept = |source: &Source| Source { unseen: 0, mark: (0, 0), ..source.clone() };
-        let sources = self.sources.values().map(kept).collect();
+        // A checkpoint is written where something that it keeps has changed.
+        let sources = self.sources.values().map(Source::kept).collect();
         let closed = self.closed.values().map(|closed| Closed { unseen: 0, ..closed.clone() }).collect();
         (sources, closed, self.gaps.clone())
+    }
+
+    /// As they are where the ring was discarded.
+    #[cfg(test)]
+    pub(crate) fn without_ring(&self) -> Self {
+        let (sources, closed, gaps) = self.to_keep();
+        Self::restore(sources, closed, gaps, self.containers.clone())
     }
 
     fn source(&mut self, id: u64) -> &mut Source {
@@ -296,6 +318,7 @@ impl Positions {
             let source = self.source(sighting.source);
             source.unseen = 0;
             source.place = place;
+            source.is_met = true;
             source.complete = sighting.complete;
             source.fingerprint = sighting.fingerprint;
             source.account.written = source.account.written.max(sighting.size);
@@ -313,44 +336,6 @@ impl Positions {
             if let Some(closed) = self.closed.get_mut(sighting.log) {
                 closed.unseen = 0;
             }
-        }
-    }
-
-    /// Forgets after so many sightings missed from now on.
-    pub fn forget_after(&mut self, sightings: u32) {
-        self.forget_after = Some(sightings);
-    }
-
-    /// Forgets what has long not been sighted, and is not `held` in blocks: a source's account goes to its log's, and that goes once none
-    /// of the log's files has been there for as long again.
-    pub fn forget_unseen(&mut self, held: impl Iterator<Item = u64>) {
-        for source in held {
-            if let Some(source) = self.sources.get_mut(&source) {
-                source.unseen = 0;
-            }
-        }
-        let after = self.forget_after.unwrap_or(FORGET_AFTER);
-        let Self { sources, closed, .. } = self;
-        let before = (sources.len(), closed.len());
-        closed.values_mut().for_each(|closed| closed.unseen += 1);
-        sources.retain(|_, source| {
-            source.unseen += 1;
-            let keep = source.unseen <= after;
-            if !keep && !source.log.is_empty() {
-                let log = source.log.clone();
-                let new =
-                    Closed { log: log.clone(), books: source.books.clone(), account: Account::default(), unseen: 0 };
-                closed.entry(log).or_insert(new).account.add(&source.account);
-            }
-            keep
-        });
-        closed.retain(|_, closed| closed.unseen <= after);
-        if before != (sources.len(), closed.len()) {
-            self.in_ring.retain(|(source, _), _| sources.contains_key(source));
-            self.in_ring_bytes.retain(|source, _| sources.contains_key(source));
-            let logs: HashSet<&str> =
-                sources.values().map(|source| &*source.log).chain(closed.keys().map(|log| &**log)).collect();
-            self.chosen.keep_only(&logs, |source| sources.contains_key(&source));
         }
     }
 

@@ -2,10 +2,10 @@ use std::collections::HashMap;
 
 use sluice_wire::{Position, Stream};
 
-use super::positions::FORGET_AFTER;
+use super::positions::{FORGET_AFTER, MAX_MISSED};
 use super::*;
 use crate::block::Portion;
-use crate::tail::{Known as _, Reached, Sighting};
+use crate::tail::{Known as _, LeftBehind, Missed, Reached, Sighting};
 
 fn stored(source: u64, end: u64) -> Position {
     Position { source, stream: Stream::Stdout, start: 0, end }
@@ -151,7 +151,7 @@ fn a_source_that_is_long_gone_is_forgotten() {
         let sighting =
             Sighting { source: 2, log: &log, books: &books, path, size: 100, complete: false, fingerprint, reached };
         positions.sight([sighting].into_iter());
-        positions.forget_unseen(std::iter::empty());
+        assert!(positions.forget_unseen(std::iter::empty(), |_| false).is_empty());
     }
     assert_eq!(positions.acknowledged(1, Stream::Stdout), 0);
     assert_eq!(positions.acknowledged(2, Stream::Stdout), 100);
@@ -164,4 +164,80 @@ fn two_positions_of_one_stream_in_one_block_follow_on_one_another() {
     assert!(positions.extend_by_ring(shares(&[position(0, 1), position(1, 2)])));
     assert!(!positions.extend_by_ring(shares(&[position(2, 3), position(4, 5)])), "3 to 4 would be missing");
     assert_eq!(positions.covered(1, Stream::Whole), 2);
+}
+
+/// What is known of a file that was met, `written` bytes long.
+fn meet(positions: &mut Positions, source: u64, log: &Arc<str>, written: u64) {
+    let (books, path) = ("application/ns".into(), Path::new(&**log));
+    let (fingerprint, reached) = (0, Reached::default());
+    let sighting = Sighting { source, log, books: &books, path, size: written, complete: false, fingerprint, reached };
+    positions.sight([sighting].into_iter());
+}
+
+fn looks(positions: &mut Positions, times: u32, may_come: impl Fn(&Missed<'_>) -> bool) -> Vec<LeftBehind> {
+    (0..times).flat_map(|_| positions.forget_unseen(std::iter::empty(), &may_come)).collect()
+}
+
+#[test]
+fn what_cannot_be_looked_at_keeps_its_position_until_it_was_looked_for_in_vain() {
+    let mut positions = Positions::default();
+    let logs: [Arc<str>; 2] = ["/hidden/0.log".into(), "/gone/0.log".into()];
+    for (source, log) in [1, 2].into_iter().zip(&logs) {
+        meet(&mut positions, source, log, 100);
+        positions.acknowledge(shares(&[stored(source, 100)]));
+    }
+    looks(&mut positions, 3 * FORGET_AFTER, |missed| missed.path == Path::new("/hidden/0.log"));
+    assert_eq!([1, 2].map(|source| positions.acknowledged(source, Stream::Stdout)), [100, 0]);
+    let mut nothing = looks(&mut positions, FORGET_AFTER, |_| false);
+    assert_eq!((positions.acknowledged(1, Stream::Stdout), nothing.pop().is_none()), (0, true));
+}
+
+#[test]
+fn of_too_many_that_cannot_be_looked_at_the_oldest_are_forgotten_first() {
+    let mut positions = Positions::default();
+    let log: Arc<str> = "/hidden/0.log".into();
+    let last = MAX_MISSED as u64;
+    for source in 1..=last {
+        meet(&mut positions, source, &log, 0);
+        positions.settle(source, Stream::Stdout, 7);
+        if source == 3 {
+            looks(&mut positions, 1, |_| true);
+        }
+    }
+    // The first three are a look older than the rest.
+    let kept =
+        |positions: &Positions| (1..=last + 2).filter(|id| positions.acknowledged(*id, Stream::Stdout) > 0).count();
+    looks(&mut positions, 2 * FORGET_AFTER, |_| true);
+    assert_eq!(kept(&positions), MAX_MISSED);
+    for source in [last + 1, last + 2] {
+        meet(&mut positions, source, &log, 0);
+        positions.settle(source, Stream::Stdout, 7);
+    }
+    looks(&mut positions, 2 * FORGET_AFTER, |_| true);
+    assert_eq!(kept(&positions), MAX_MISSED);
+    let young = (4..=last + 2).all(|id| positions.acknowledged(id, Stream::Stdout) > 0);
+    assert!(young, "two of the three oldest are forgotten");
+}
+
+#[test]
+fn what_was_not_read_to_its_end_and_is_gone_is_given_once_and_leaves_books_that_balance() {
+    let mut positions = Positions::default();
+    let log: Arc<str> = "/var/log/x".into();
+    meet(&mut positions, 1, &log, 100);
+    positions.acknowledge(shares(&[stored(1, 60)]));
+    // The next run does not meet it.
+    let mut positions = positions.without_ring();
+    let unread = |positions: &Positions| {
+        let pages = crate::books::close(positions, std::iter::empty(), std::iter::empty());
+        (pages[0].unread, pages[0].imbalance)
+    };
+    assert_eq!(unread(&positions), (40, 0));
+    let gone = looks(&mut positions, FORGET_AFTER + 1, |_| false);
+    assert_eq!(gone.iter().map(|lost| (lost.source, lost.written)).collect::<Vec<_>>(), [(1, 100)]);
+    assert_eq!(unread(&positions), (40, 0));
+    // Nobody could tell of it.
+    assert!(looks(&mut positions, 100, |_| false).is_empty());
+    assert_eq!((unread(&positions), positions.acknowledged(1, Stream::Stdout)), ((0, 0), 0));
+    let (_, account) = &positions.accounts()[&log];
+    assert_eq!(account.abandoned[&crate::tail::Abandoned::Vanished], 40);
 }

@@ -227,6 +227,7 @@ impl Config {
             "ring_bytes" => self.ring_bytes == new.ring_bytes,
             "spool_bytes" => self.spool_bytes == new.spool_bytes,
             "dead_letter_bytes" => self.dead_letter_bytes == new.dead_letter_bytes,
+            "forget_after" => self.forget_after == new.forget_after,
             "kmsg" => self.sources.kmsg == new.sources.kmsg,
             _ => false,
         }
@@ -254,7 +255,7 @@ impl Config {
 }
 
 /// Keys that need a restart.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 18] = [
     "cluster",
     "environment",
     "node",
@@ -271,6 +272,8 @@ const KEYS: [&str; 16] = [
     "ring_bytes",
     "spool_bytes",
     "dead_letter_bytes",
+    "forget_after",
+    "runtime_metrics",
 ];
 
 #[cfg(test)]

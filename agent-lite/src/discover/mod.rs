@@ -12,12 +12,14 @@ use std::time::Duration;
 mod choose;
 mod host;
 pub mod layout;
+mod missing;
 mod watch;
 
 pub use choose::{Choice, OwnLogs, PodRule, Treatment};
 pub use host::{HostFiles, HostPath, Listings, is_rotation, rotated};
 use layout::Age;
 pub use layout::{Container, FileName};
+pub use missing::may_be_there;
 pub use watch::Hint;
 use watch::Watcher;
 

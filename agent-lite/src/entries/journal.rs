@@ -24,7 +24,7 @@ use super::{Output, QUANTUM, since};
 use crate::block::LaneId;
 use crate::parse::journal::{Cursor, Decoder, Entry, severity};
 use crate::record;
-use crate::tail::{Abandoned, Gap, Known, Labels, Reached, Sighting, StartFrom};
+use crate::tail::{Abandoned, Gap, Known, Labels, Missed, Reached, Sighting, StartFrom};
 
 /// Fields that are kept of an entry.
 const WANTED: &[&str] = &[
@@ -289,11 +289,18 @@ impl Journal {
         if number < self.feeds[feed].covered(source) {
             return true;
         }
+        let scope = self.feeds[feed].scope_of(unit, output);
         self.fields.clear();
         for (field, name) in FIELDS {
-            if let Some(value) = entry.get(field) {
-                record::append(name, &String::from_utf8_lossy(value), &mut self.fields);
-            }
+            let Some(value) = entry.get(field) else { continue };
+            let value = String::from_utf8_lossy(value);
+            // What begins with `_` is journald's own.
+            let value = if field.starts_with('_') { Some(&*value) } else { output.redact(&value, scope) };
+            let Some(value) = value else {
+                self.feeds[feed].leave_out(source, number, entry.size, output);
+                return true;
+            };
+            record::append(name, value, &mut self.fields);
         }
         if let Some(word) = entry.get("PRIORITY").and_then(severity) {
             record::append("severity", word, &mut self.fields);
@@ -377,6 +384,28 @@ impl Journal {
             (sequence.source, Stream::Whole, lowest.min(sequence.next))
         };
         self.sequences.iter().filter(|sequence| sequence.next > 0).map(settled).collect()
+    }
+
+    /// Whether `source` is what a sequence known here gives to a lane.
+    pub(super) fn has_source(&self, (category, scope): (Category, &str), source: u64) -> bool {
+        let log = feed::log_name(LOG, category, scope);
+        self.sequences.iter().any(|sequence| source_id(&[log.as_bytes(), &sequence.id.to_le_bytes()]) == source)
+    }
+
+    /// Whether a lane's source is stored beyond where its sequence is read from after a restart, or is read now.
+    pub(super) fn may_read_again(&self, missed: &Missed<'_>, settled: &[(u64, Stream, u64)]) -> bool {
+        let id = Sequence::id_of(missed.path);
+        let Some(sequence) = self.sequences.iter().find(|sequence| Some(sequence.id) == id) else { return false };
+        let lowest = settled.iter().find(|(source, ..)| *source == sequence.source).map_or(0, |(.., lowest)| *lowest);
+        missed.stored > lowest
+    }
+
+    pub(super) fn feeds(&self) -> impl Iterator<Item = &Feed> {
+        self.feeds.iter()
+    }
+
+    pub(super) fn feeds_mut(&mut self) -> impl Iterator<Item = &mut Feed> {
+        self.feeds.iter_mut()
     }
 
     pub(super) fn sightings(&self) -> impl Iterator<Item = Sighting<'_>> {

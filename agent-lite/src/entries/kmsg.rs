@@ -35,7 +35,7 @@ pub(super) struct Kmsg {
     next_open: Option<Instant>,
     feed: Option<Feed>,
     /// The short id of this boot's records.
-    source: u64,
+    pub(super) source: u64,
     source_path: PathBuf,
     /// Nanoseconds of the epoch that the kernel's clock began at.
     boot_ns: i64,
@@ -200,6 +200,14 @@ impl Kmsg {
     /// The lane that took nothing when it was read last.
     pub(super) fn held_back(&self) -> Option<LaneId> {
         self.feed.as_ref().filter(|_| self.is_held_back).map(|feed| feed.lane)
+    }
+
+    pub(super) fn feeds(&self) -> impl Iterator<Item = &Feed> {
+        self.feed.iter()
+    }
+
+    pub(super) fn feeds_mut(&mut self) -> impl Iterator<Item = &mut Feed> {
+        self.feed.iter_mut()
     }
 
     pub(super) fn sightings(&self) -> impl Iterator<Item = Sighting<'_>> {

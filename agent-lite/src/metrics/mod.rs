@@ -11,12 +11,14 @@ mod books;
 mod kubernetes;
 mod register;
 mod reload;
+mod runtime;
 mod troubles;
 
 pub use books::{BookMetrics, Volume};
 pub use kubernetes::KubernetesMetrics;
 use register::Register;
 pub use reload::ReloadMetrics;
+pub use runtime::RuntimeMetrics;
 pub use troubles::{Step, Trouble, Troubles};
 
 /// Addresses with a count of their own; those that come later share one.
@@ -134,6 +136,8 @@ pub struct Metrics {
     pub reload: ReloadMetrics,
     /// What keeps lines from their destination, in words.
     pub troubles: Troubles,
+    /// The container runtime's own count.
+    pub runtime: RuntimeMetrics,
 }
 
 impl Metrics {
@@ -239,6 +243,7 @@ impl Metrics {
             kubernetes: KubernetesMetrics::new(register)?,
             reload: ReloadMetrics::new(register)?,
             troubles: Troubles::default(),
+            runtime: RuntimeMetrics::new(register)?,
             registry,
         })
     }

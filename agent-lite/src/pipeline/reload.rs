@@ -69,6 +69,7 @@ impl Agent {
         self.config = change.config;
         if treatment {
             self.tailer.retool(change.redactor, self.config.messages.clone());
+            self.entries.retool();
         }
         if sharing {
             self.tailer.reshare(self.config.sharing.clone());

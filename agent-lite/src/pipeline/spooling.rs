@@ -110,7 +110,7 @@ impl Agent {
     /// is sent. Gives the sources that are read again; `None`: all of them.
     fn restore_lines_of_deleted(&mut self, found: &Found, exists: &HashSet<u64>) -> Option<Box<[u64]>> {
         let (gone, there): (Vec<_>, Vec<_>) =
-            found.shares.iter().partition(|(position, _)| self.is_deleted(position.source, exists));
+            found.shares.iter().partition(|(position, _)| self.is_deleted(found, position.source, exists));
         if gone.is_empty() {
             return None;
         }
@@ -121,10 +121,14 @@ impl Agent {
         Some(there.iter().map(|(position, _)| position.source).collect())
     }
 
-    /// Whether nobody can read a source again. What cannot be looked at is not gone.
-    fn is_deleted(&self, source: u64, exists: &HashSet<u64>) -> bool {
+    /// Whether nobody can read a source of a block again. What cannot be looked at is not gone; entries are
+    /// received once more, and gaps told once more.
+    fn is_deleted(&self, found: &Found, source: u64, exists: &HashSet<u64>) -> bool {
         let may_be_there = |path: &Path| File::open(path).is_err_and(|error| error.kind() != ErrorKind::NotFound);
-        !exists.contains(&source) && !self.positions.path_of(source).is_some_and(may_be_there)
+        !exists.contains(&source)
+            && !self.entries.may_give((found.category, &found.scope), source)
+            && !self.positions.marks().any(|mark| mark == source)
+            && !self.positions.path_of(source).is_some_and(may_be_there)
     }
 
     /// Notes what is gone since the last time, and what the spool can take.

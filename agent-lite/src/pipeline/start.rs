@@ -103,6 +103,7 @@ impl Agent {
             store,
             metrics,
             config,
+            comparison: None,
             writing: JoinSet::new(),
             written: None,
         };
@@ -166,7 +167,7 @@ impl Agent {
 }
 
 /// What is read that is no file.
-fn entries(config: &Config, labels: &Labels, start: StartFrom, positions: &mut Positions) -> Entries {
+pub(super) fn entries(config: &Config, labels: &Labels, start: StartFrom, positions: &mut Positions) -> Entries {
     let mut entries = Entries::default();
     if let Some(journal) = &config.sources.journal {
         entries = entries.with_journal(journal.clone(), labels, start, wall_ns(), positions);

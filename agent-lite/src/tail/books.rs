@@ -253,3 +253,16 @@ pub struct LeftBehind {
     /// All of its lines before this are stored, nanoseconds of the epoch; 0: not known.
     pub since: i64,
 }
+
+/// A source that was not met for long.
+#[derive(Debug, Clone, Copy)]
+pub struct Missed<'a> {
+    /// Its short id.
+    pub source: u64,
+    /// Its log.
+    pub log: &'a str,
+    /// Where it was seen last.
+    pub path: &'a Path,
+    /// Up to where it is stored, where it has no streams.
+    pub stored: u64,
+}

@@ -18,6 +18,7 @@ use crate::block::Lanes;
 use crate::discover::layout::{Age, Pod};
 use crate::discover::{Choice, Container, FileName, Listings, Look, Treatment};
 use crate::enrich::Pods;
+use crate::redact::Redactor;
 
 mod books;
 mod change;
@@ -35,7 +36,7 @@ mod share;
 mod stop;
 mod treat;
 
-pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, LeftBehind, Reached, Sighting};
+pub use books::{Abandoned, Dropped, Gap, LEFT_OUT, LeftBehind, Missed, Reached, Sighting};
 pub use counts::Counts;
 pub(crate) use cut::whole_characters;
 use file::{Identity, Opened};
@@ -187,6 +188,11 @@ impl Tailer {
     /// Redaction rules, and how often each has matched.
     pub fn redactions(&self) -> impl Iterator<Item = (String, u64)> {
         self.workshop.redactions()
+    }
+
+    /// What takes secrets out, for those who have no messages of files.
+    pub fn redactor(&mut self) -> Option<&mut Redactor> {
+        self.workshop.redactor.as_mut()
     }
 
     /// Which containers are of which category, and which are the agent's own.
@@ -429,6 +435,24 @@ impl Tailer {
         }
         self.tell_missed_rotations(lanes, known, now);
         self.tell_missed(lanes, known, now, wall_ns);
+    }
+
+    /// Tells of files that were not read to their end, were not met since the start, and are gone by now.
+    pub fn tell_vanished(
+        &mut self,
+        gone: &[LeftBehind],
+        lanes: &mut Lanes,
+        known: &mut dyn Known,
+        now: Instant,
+        wall_ns: i64,
+    ) {
+        for lost in gone {
+            let until = self.first_line_behind(&lost.log, lost.since).unwrap_or(wall_ns);
+            if let Some(at) = self.log_named(&lost.log, lanes, known) {
+                let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
+                self.logs[at].note_vanished(lost, known, until, &mut output);
+            }
+        }
     }
 
     /// What cannot be looked at is not gone. Where another file has its path by now, it is: that one was

@@ -133,6 +133,14 @@ impl Workshop {
         treatment
     }
 
+    /// What may go of an event that is JSON, which it stays.
+    pub(super) fn redact<'t>(&'t mut self, treatment: &Treatment, text: &'t str) -> Outcome<'t> {
+        match (&mut self.redactor, treatment.redact) {
+            (Some(redactor), Some(scope)) => redactor.apply(text, scope),
+            _ => Outcome::Unchanged,
+        }
+    }
+
     /// Redacts a message, takes it apart, and puts it into its lane. Gives its records; `None`: a rule drops
     /// such messages.
     pub(super) fn send(

@@ -107,6 +107,7 @@ fn config_beside(config: &Config, scratch: &Scratch) -> Config {
     beside.sources.host.clear();
     (beside.sources.journal, beside.sources.kmsg) = (None, None);
     beside.kubernetes.source = Source::None;
+    beside.runtime = None;
     beside.admin = None;
     beside.first_start = FirstStart::Beginning;
     beside.sharing.backlog_rate = None;

@@ -6,6 +6,7 @@ use super::*;
 use crate::block::{Lanes, Settings};
 use crate::books::Book;
 use crate::checkpoint::Positions;
+use crate::redact::Redactor;
 use crate::tail::Counts;
 
 const SEQUENCE: u128 = 0xb180_3331_66f4_4559_9ec0_32fb_1d45_2f34;
@@ -16,6 +17,7 @@ struct Node {
     lanes: Lanes,
     positions: Positions,
     counts: Counts,
+    redactor: Option<Redactor>,
 }
 
 fn globs(list: &[&str]) -> GlobSet {
@@ -49,7 +51,7 @@ impl Node {
         let mut journal = Journal::new(settings, &labels, start, 5_000_000_000, &mut positions);
         // No child: what it would have written is given.
         journal.next_start = Some(Instant::now() + Duration::from_secs(3600));
-        Self { journal, lanes, positions, counts: Counts::default() }
+        Self { journal, lanes, positions, counts: Counts::default(), redactor: None }
     }
 
     /// The agent is killed; the next one knows what was written down.
@@ -58,8 +60,29 @@ impl Node {
         Self::new(self.positions, StartFrom::Beginning)
     }
 
+    /// The agent is killed; the next one finds all its blocks in the ring.
+    fn restart_with_ring(mut self) -> Self {
+        self.settle();
+        self.lanes.cut_all();
+        let mut blocks = Vec::new();
+        for lane in self.lanes.sendable().collect::<Vec<_>>() {
+            blocks.extend(std::iter::from_fn(|| self.lanes.remove(lane, 0)));
+        }
+        assert!(blocks.iter().all(|block| self.positions.extend_by_ring(block.shares())));
+        let mut node = Self::new(self.positions, StartFrom::Beginning);
+        blocks.into_iter().for_each(|block| node.lanes.restore(block));
+        node
+    }
+
+    /// The machine goes down: what the ring had is no more.
+    fn reboot(mut self) -> Self {
+        self.settle();
+        Self::new(self.positions.without_ring(), StartFrom::Beginning)
+    }
+
     fn settle(&mut self) {
         self.positions.sight(self.journal.sightings());
+        self.journal.feeds_mut().for_each(|feed| feed.settle_left_out(&mut self.positions));
         for (source, stream, end) in self.journal.settled(&self.positions) {
             self.positions.settle(source, stream, end);
         }
@@ -75,6 +98,7 @@ impl Node {
             lanes: &mut self.lanes,
             known: &mut self.positions,
             counts: &mut self.counts,
+            redactor: self.redactor.as_mut(),
             now: Instant::now(),
             wall_ns: 0,
         };
@@ -108,7 +132,23 @@ impl Node {
 
     fn books(&mut self) -> Vec<Book> {
         self.positions.sight(self.journal.sightings());
-        crate::books::close(&self.positions, std::iter::empty(), self.lanes.held_of_sources())
+        let left_out = self.journal.feeds().map(|feed| (&feed.log, 0, feed.left_out_bytes()));
+        crate::books::close(&self.positions, left_out, self.lanes.held_of_sources())
+    }
+
+    fn redacting(mut self, rules: &str) -> Self {
+        self.redactor = crate::config::for_tests(&format!("redact: {{rules: {rules}}}")).redactor().unwrap();
+        self
+    }
+
+    /// So many seconds pass, in which nothing comes.
+    fn wait(&mut self, seconds: u32) {
+        for _ in 0..seconds {
+            self.positions.sight(self.journal.sightings());
+            let settled = self.journal.settled(&self.positions);
+            let may_come = |missed: &Missed<'_>| self.journal.may_read_again(missed, &settled);
+            self.positions.forget_unseen(std::iter::empty(), may_come);
+        }
     }
 
     fn cursor(&self) -> String {
@@ -168,6 +208,43 @@ fn a_restart_goes_on_before_the_first_entry_that_is_not_stored_and_repeats_none(
 }
 
 #[test]
+fn what_only_the_ring_has_is_read_again_where_the_ring_is_lost() {
+    for stored_before in [false, true] {
+        let mut node = Node::new(Positions::default(), StartFrom::Beginning);
+        if stored_before {
+            node.read(&export(SEQUENCE, 6, "ssh.service", ""));
+            node.messages();
+        }
+        node.read(&three_units());
+        let mut node = node.restart_with_ring();
+        assert_eq!(node.cursor(), format!("--cursor=s={SEQUENCE:032x};i=6"));
+        // What the ring has is passed over, and of each lane something new comes.
+        let new: String = [(10, "ssh.service"), (11, "kubelet.service"), (12, "")]
+            .map(|(number, unit)| export(SEQUENCE, number, unit, ""))
+            .concat();
+        node.read(&(three_units() + &new));
+        // Of the other lanes all is stored, of ssh's nothing.
+        node.store(|scope| scope != "ssh.service");
+        let mut node = node.reboot();
+        assert_eq!(node.cursor(), format!("--cursor=s={SEQUENCE:032x};i=6"));
+        node.read(&(three_units() + &new));
+        let expected = vec!["entry 7".to_owned(), "entry 10".into()];
+        assert_eq!(node.messages(), BTreeMap::from([("host/ssh.service".into(), expected)]));
+    }
+}
+
+#[test]
+fn what_the_ring_has_holds_the_position_back_only_until_it_is_stored() {
+    let mut node = Node::new(Positions::default(), StartFrom::Beginning);
+    node.read(&three_units());
+    let mut node = node.restart_with_ring();
+    node.read(&(three_units() + &export(SEQUENCE, 10, "ssh.service", "")));
+    node.store(|_| true);
+    let node = node.reboot();
+    assert_eq!(node.cursor(), format!("--cursor=s={SEQUENCE:032x};i=a"));
+}
+
+#[test]
 fn a_unit_that_is_first_met_and_not_stored_is_read_again() {
     let mut node = Node::new(Positions::default(), StartFrom::Beginning);
     node.read(&export(SEQUENCE, 1, "a.service", ""));
@@ -198,6 +275,7 @@ fn missing_numbers_are_a_gap_told_once() {
             lanes: &mut node.lanes,
             known: &mut node.positions,
             counts: &mut node.counts,
+            redactor: None,
             now: Instant::now(),
             wall_ns: 0,
         };
@@ -325,4 +403,110 @@ async fn a_reader_that_is_not_there_is_tried_less_and_less_often() {
         until_ended(&mut node, times).await;
     }
     assert_eq!(node.journal.backoff, BACKOFF.1);
+}
+
+#[test]
+fn secrets_of_entries_do_not_leave_the_node() {
+    let mut node = Node::new(Positions::default(), StartFrom::Beginning)
+        .redacting("[email, {name: pin, regex: 'pin=\\d+', namespaces: ['ssh*']}]");
+    let more = "SYSLOG_IDENTIFIER=of a@b.co\n_HOSTNAME=h\n";
+    let secret = |number, unit| export(SEQUENCE, number, unit, more).replace("entry", "a@b.co pin=1");
+    // Two units of one lane, of which the rule is meant for one.
+    let stream = secret(1, "ssh@1.service") + &secret(2, "other.service") + &secret(3, "session-1.scope");
+    node.read(&(stream + &secret(4, "sshd.scope")));
+    let messages = node.store(|_| true);
+    let of = |name: &str, at: usize| {
+        let record = &messages[name][at];
+        (record["_msg"].as_str().unwrap(), record["identifier"].as_str().unwrap())
+    };
+    let identifier = "of [redacted:email]";
+    assert_eq!(of("host/ssh@", 0), ("[redacted:email] [redacted:pin] 1", identifier));
+    assert_eq!(of("host/other.service", 0), ("[redacted:email] pin=1 2", identifier));
+    assert_eq!(of("host/scope", 0), ("[redacted:email] pin=1 3", identifier));
+    assert_eq!(of("host/scope", 1), ("[redacted:email] [redacted:pin] 4", identifier));
+}
+
+#[test]
+fn a_json_message_of_an_entry_stays_one_without_its_secrets() {
+    let mut node = Node::new(Positions::default(), StartFrom::Beginning).redacting("[email]");
+    let json = export(SEQUENCE, 1, "a.service", "").replace("entry 1", r#"{"msg":"m","from":"a\u0040b.co"}"#);
+    node.read(&json);
+    let record = &node.store(|_| true)["host/a.service"][0];
+    assert_eq!((&record["_msg"], &record["from"]), (&"m".into(), &"[redacted:email]".into()));
+}
+
+#[test]
+fn an_entry_that_a_rule_drops_is_covered_and_booked() {
+    let mut node = Node::new(Positions::default(), StartFrom::Beginning)
+        .redacting("[{name: entry, regex: 'entry [257]$', action: drop}]");
+    let entries = |numbers: std::ops::RangeInclusive<u64>| -> String {
+        numbers.map(|number| export(SEQUENCE, number, "a.service", "")).collect()
+    };
+    let bytes = |number| export(SEQUENCE, number, "a.service", "").len() as u64;
+    node.read(&entries(1..=5));
+    // The second goes with the third; nothing follows on the fifth.
+    let balance = |node: &mut Node| {
+        let page = node.books().into_iter().find(|page| &*page.log == "journal:host/a.service").unwrap();
+        assert_eq!(page.imbalance, 0, "{page:?}");
+        (page.held, page.abandoned.get(&Abandoned::Redacted).copied().unwrap_or(0))
+    };
+    assert_eq!(balance(&mut node), ((1..=5).map(bytes).sum(), 0));
+    assert_eq!(node.messages()["host/a.service"], ["entry 1", "entry 3", "entry 4"]);
+    assert_eq!(balance(&mut node), (bytes(5), bytes(2)));
+    node.settle();
+    assert_eq!(balance(&mut node), (0, bytes(2) + bytes(5)));
+    // After a gap.
+    node.read(&(entries(7..=7) + &entries(8..=8)));
+    node.messages();
+    assert_eq!((balance(&mut node), node.counts.gaps), ((0, [2, 5, 7].map(bytes).iter().sum()), 1));
+    let mut node = node.restart();
+    assert_eq!(node.cursor(), format!("--cursor=s={SEQUENCE:032x};i=8"));
+    node.read(&entries(8..=8));
+    assert_eq!(node.messages(), BTreeMap::new());
+}
+
+#[test]
+fn what_was_dropped_and_not_decided_is_read_again_under_other_rules() {
+    let mut node = Node::new(Positions::default(), StartFrom::Beginning)
+        .redacting("[{name: entry, regex: 'entry 2$', action: drop}]");
+    let stream = export(SEQUENCE, 1, "a.service", "") + &export(SEQUENCE, 2, "a.service", "");
+    node.read(&stream);
+    // Killed before the first one is stored.
+    let mut node = node.restart();
+    assert!(node.books().iter().all(|page| page.imbalance == 0));
+    node.read(&stream);
+    assert_eq!(node.messages()["host/a.service"], ["entry 1", "entry 2"]);
+}
+
+#[test]
+fn a_units_position_is_kept_while_its_entries_will_be_received_again() {
+    let mut node = Node::new(Positions::default(), StartFrom::Beginning);
+    node.read(&three_units());
+    // Of ssh's nothing is taken, for long and over a restart: the journal is read from there again.
+    node.store(|scope| scope != "ssh.service");
+    let mut node = node.restart();
+    let lane = node.lanes.lane(Category::Host, &"ssh.service".into());
+    node.lanes.pause(lane, Instant::now() + Duration::from_secs(3600));
+    node.read(&three_units());
+    assert_eq!(node.journal.held_back(), Some(lane));
+    node.wait(3000);
+    node.lanes.resume(Instant::now() + Duration::from_secs(3601));
+    while node.read_on() > 0 {}
+    assert_eq!(node.messages(), BTreeMap::from([("host/ssh.service".into(), vec!["entry 7".into()])]));
+    // Everything is stored: what of it nothing comes is forgotten.
+    let mut node = node.restart();
+    let kubelet = source_id(&[b"journal:dataplane/kubelet.service", &SEQUENCE.to_le_bytes()]);
+    assert_eq!(node.positions.acknowledged(kubelet, Stream::Whole), 9);
+    node.wait(3000);
+    assert_eq!(node.positions.acknowledged(kubelet, Stream::Whole), 0);
+}
+
+#[test]
+fn a_source_is_known_by_its_lane_also_before_anything_came_of_it() {
+    let mut node = Node::new(Positions::default(), StartFrom::Beginning);
+    node.read(&three_units());
+    let node = node.restart();
+    let source = source_id(&[b"journal:host/ssh.service", &SEQUENCE.to_le_bytes()]);
+    assert!(node.journal.has_source((Category::Host, "ssh.service"), source));
+    assert!(!node.journal.has_source((Category::Host, "kubelet.service"), source));
 }

@@ -7,6 +7,7 @@ use sluice_wire::payload::{Checker, Depth};
 use super::*;
 use crate::block::{Lanes, Settings};
 use crate::checkpoint::Positions;
+use crate::redact::Redactor;
 use crate::tail::Counts;
 
 struct Node {
@@ -14,6 +15,7 @@ struct Node {
     lanes: Lanes,
     positions: Positions,
     counts: Counts,
+    redactor: Option<Redactor>,
 }
 
 /// Gives one record for each read, and `EPIPE` where records were written over, as the device does.
@@ -44,7 +46,7 @@ impl Node {
         let mut kmsg = Kmsg::new(Path::new("/dev/kmsg"), &labels, start, 0, &mut positions);
         // Booted at a known time.
         kmsg.boot_ns = 1_761_473_730_000_000_000;
-        Self { kmsg, lanes, positions, counts: Counts::default() }
+        Self { kmsg, lanes, positions, counts: Counts::default(), redactor: None }
     }
 
     fn restart(mut self) -> Self {
@@ -57,6 +59,7 @@ impl Node {
             lanes: &mut self.lanes,
             known: &mut self.positions,
             counts: &mut self.counts,
+            redactor: self.redactor.as_mut(),
             now: Instant::now(),
             wall_ns: 0,
         };
@@ -153,8 +156,23 @@ fn what_only_fails_is_given_up_for_a_while() {
         lanes: &mut node.lanes,
         known: &mut node.positions,
         counts: &mut node.counts,
+        redactor: None,
         now: Instant::now(),
         wall_ns: 0,
     };
     assert!(node.kmsg.read_from(&mut Refusing, &mut output).is_err());
+}
+
+#[test]
+fn secrets_of_records_do_not_leave_the_node() {
+    let mut node = Node::new(Positions::default(), StartFrom::Beginning);
+    let rules = "redact: {rules: [{name: three, regex: 'record 3', action: drop}, {name: number, regex: '[12]$'}]}";
+    node.redactor = crate::config::for_tests(rules).redactor().unwrap();
+    let mut device = Device((1..5).map(|number| Some(record(number))).collect());
+    let records = node.read(&mut device);
+    assert_eq!(messages(&records), ["record [redacted:number]", "record [redacted:number]", "record 4"]);
+    let page = crate::books::close(&node.positions, std::iter::empty(), std::iter::empty()).remove(0);
+    assert_eq!(page.abandoned[&Abandoned::Redacted], record(3).len() as u64);
+    // Passed over by the next run, whatever its rules.
+    assert_eq!(node.restart().read(&mut Device((1..5).map(|number| Some(record(number))).collect())).len(), 0);
 }

@@ -395,7 +395,7 @@ async fn a_source_is_known_for_as_long_as_its_blocks_are_in_the_spool() {
     node.hold();
     for _ in 0..1000 {
         let agent = node.agent();
-        agent.positions.forget_unseen(agent.lanes.held_of_sources().map(|(source, _)| source));
+        agent.forget_unseen(Instant::now());
     }
     node.check_books();
     node.deliver().await;

@@ -336,3 +336,58 @@ fn a_sampled_message_goes_whole_or_not_at_all() {
     let page = node.check_books().remove(0);
     assert_eq!(page.written, page.acknowledged + page.abandoned[&Abandoned::Sampled]);
 }
+
+fn audit_event(user: &str, more: &str) -> String {
+    format!(
+        "{{\"stageTimestamp\":\"2025-10-26T10:15:30.5Z\",\"verb\":\"get\",\"requestURI\":\"/api/v1/pods\",\
+         \"user\":{{\"username\":\"{user}\"}}{more}}}\n"
+    )
+}
+
+fn audit_records(node: &mut Node, text: &str) -> Vec<serde_json::Value> {
+    let (path, unit) = (node.host_path(), Arc::from("audit"));
+    let mut file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    node.tailer.look_at_host_file(&path, &unit, (Category::Audit, "plain"), &mut node.lanes, &mut node.positions);
+    node.read();
+    node.lanes.cut_all();
+    let mut records = Vec::new();
+    for lane in node.lanes.sendable().collect::<Vec<_>>() {
+        while let Some(block) = node.lanes.remove(lane, 0) {
+            let mut checker = Checker::default();
+            let raw = checker.check(&block.header, &block.payload, Depth::Json).unwrap();
+            let lines = raw.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            records.extend(lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).unwrap()));
+            node.positions.acknowledge(block.shares());
+        }
+    }
+    records
+}
+
+#[test]
+fn an_event_of_the_audit_log_stays_one_without_its_secrets() {
+    let mut node = node(redacting("[email, {name: card, regex: '4111\\d*'}]"));
+    let more =
+        r#","requestObject":{"spec":{"mail":"to \u0022a@b.co\u0022","n":41112222,"inner":"{\"k\":\"a@b.co\"}"}}"#;
+    let records = audit_records(&mut node, &(audit_event("jane@b.co", more) + &audit_event("bob", "")));
+    assert_eq!(records[0]["_msg"], "get /api/v1/pods by [redacted:email]");
+    assert_eq!(records[0]["_time"], "2025-10-26T10:15:30.5Z");
+    let event = &records[0]["audit_event"];
+    assert_eq!(event["user"]["username"], "[redacted:email]");
+    let spec = &event["requestObject"]["spec"];
+    assert_eq!((&spec["mail"], &spec["n"]), (&"to \"[redacted:email]\"".into(), &"[redacted:card]".into()));
+    assert_eq!(spec["inner"], r#"{"k":"[redacted:email]"}"#);
+    assert_eq!((&records[1]["_msg"], records[1]["audit_event"].is_object()), (&"get /api/v1/pods by bob".into(), true));
+}
+
+#[test]
+fn an_event_that_a_rule_drops_is_booked() {
+    let mut node = node(redacting("[{name: user, regex: '^jane$', action: drop}]"));
+    let dropped = audit_event("jane", "");
+    let records = audit_records(&mut node, &(dropped.clone() + &audit_event("bob", "") + &dropped));
+    assert_eq!(records.len(), 1);
+    node.wait(10);
+    assert!(node.is_settled());
+    assert_eq!(node.check_books()[0].abandoned[&Abandoned::Redacted], 2 * dropped.len() as u64);
+    assert_eq!(node.tailer.take_counts().no_events, 0);
+}

@@ -203,3 +203,117 @@ async fn what_was_written_after_the_last_checkpoint_is_in_the_books() {
     node.assert_lines(0..300);
     assert_eq!(node.agent().close_books()[0].written, (0..300).map(|n| line(n).len() as u64).sum::<u64>());
 }
+
+#[tokio::test]
+async fn what_is_told_or_received_once_more_is_not_taken_for_deleted() {
+    use sluice_wire::Position;
+
+    use crate::spool::{Found, Left};
+    use crate::tail::{Gap, Sighting};
+    let mut node = Node::new().await;
+    let sequence: u128 = 7;
+    let entries = crate::entries::source_id(&[b"journal:host/a.service", &sequence.to_le_bytes()]);
+    let main = crate::entries::source_id(&[b"journal", &sequence.to_le_bytes()]);
+    let (log, path): (Arc<str>, _) = ("journal".into(), PathBuf::from(format!("journal/s={sequence:032x}")));
+    let agent = node.agent();
+    agent.positions.settle(main, Stream::Whole, 10);
+    let (fingerprint, reached) = (0, crate::tail::Reached::default());
+    let sighting =
+        Sighting { source: main, log: &log, books: &log, path: &path, size: 0, complete: true, fingerprint, reached };
+    agent.positions.sight([sighting].into_iter());
+    let journal = "journald: {directory: /nonexistent}\n";
+    let directories = format!("state_directory: {0}/state\npods: {0}/pods\n{journal}", node.dir.path().display());
+    let config = crate::config::for_tests(&directories);
+    let agent = node.agent();
+    agent.entries = start::entries(
+        &config,
+        &crate::tail::Labels { cluster: "c".into(), environment: "e".into(), node: "n".into() },
+        crate::tail::StartFrom::Beginning,
+        &mut agent.positions,
+    );
+    // Two gaps, of which the spool has lost the first one's record.
+    let gap = |from: u64| Gap {
+        log: "/x".into(),
+        path: Path::new("/x").into(),
+        source: 99,
+        from,
+        to: from + 1,
+        bytes: 1,
+        why: Abandoned::Truncated,
+        since: 0,
+        until: 0,
+        number: 0,
+    };
+    let gaps = [1, 2].map(|from| agent.positions.open_gap(gap(from)).unwrap());
+    let position = |source, start| (Position { source, stream: Stream::Whole, start, end: start + 5 }, Portion::of(5));
+    let found = |record, shares| Found {
+        record,
+        place: record,
+        category: Category::Host,
+        scope: "a.service".into(),
+        shares,
+        records: 1,
+    };
+    let told = (Position { source: gaps[1].mark(), stream: Stream::Whole, start: 1, end: 2 }, Portion::default());
+    // Entries from 20 on, before which some are missing; and a file that is gone.
+    let blocks =
+        vec![found(1, vec![position(entries, 20), told]), found(2, vec![position(entries, 40), position(55, 3)])];
+    agent.take_up_spool(Left { blocks, damaged: 0 }, Agent::scan);
+    assert_eq!(agent.positions.covered(entries, Stream::Whole), 0);
+    assert_eq!(agent.positions.untold_gaps().len(), 2);
+    // The first is nobody's loss; of the second only the file's lines count.
+    assert_eq!((agent.lanes.stubs(), agent.positions.covered(55, Stream::Whole)), (1, 8));
+}
+
+#[tokio::test]
+async fn files_that_were_hidden_for_long_are_not_sent_again() {
+    let mut node = Node::new().await;
+    node.write("0.log", 0..50);
+    node.look_and_read();
+    node.deliver().await;
+    node.agent().tailer.take_counts();
+    node.write("0.log", 0..60);
+    node.look_and_read_nothing();
+    node.keep_house(0).await;
+    node.kill();
+    let (pods, hidden) = (node.dir.path().join("pods"), node.dir.path().join("hidden"));
+    fs::rename(&pods, &hidden).unwrap();
+    node.start();
+    for second in 0..2000 {
+        node.agent().forget_unseen(Instant::now());
+        if second % 100 == 0 {
+            node.keep_house(0).await;
+        }
+    }
+    let page = node.agent().close_books().remove(0);
+    assert_eq!((page.unread, page.imbalance), ((50..60).map(|n| line(n).len() as i128).sum(), 0));
+    fs::rename(&hidden, &pods).unwrap();
+    node.deliver().await;
+    node.assert_lines(0..60);
+}
+
+#[tokio::test]
+async fn what_was_hidden_and_turns_out_to_be_gone_is_a_gap() {
+    let mut node = Node::new().await;
+    node.write("0.log", 0..60);
+    node.look_and_read_nothing();
+    node.keep_house(0).await;
+    node.kill();
+    let pods = node.dir.path().join("pods");
+    fs::rename(&pods, node.dir.path().join("hidden")).unwrap();
+    node.start();
+    node.keep_house(0).await;
+    // Mounted again, without that pod.
+    node.write_other(900..901);
+    for _ in 0..1000 {
+        node.agent().forget_unseen(Instant::now());
+    }
+    node.deliver().await;
+    let lost: usize = (0..60).map(|n| line(n).len()).sum();
+    let messages = node.messages();
+    assert_eq!(
+        messages.iter().filter(|message| message.starts_with("gap:")).collect::<Vec<_>>(),
+        [&format!("gap:vanished:{lost}")]
+    );
+    assert!(messages.contains(&content(900)));
+}
