@@ -206,7 +206,12 @@ impl fmt::Display for Report {
             format!("Ask the store, as the tenant that the gateway's policy gives to namespace {}", self.namespace)
         };
         writeln!(f, "\nNot verified: {}.\n{whom}:\n  {}", self.not_verified, self.query)?;
-        writeln!(f, "Both are to be {}; more lines than numbers: some came twice.\n", self.acknowledged)?;
+        writeln!(
+            f,
+            "Both are to be {}{}; more lines than numbers: some came twice.\n",
+            self.acknowledged,
+            if self.lost > 0 { " or more" } else { "" }
+        )?;
         if self.passed {
             write!(f, "OK: every line was acknowledged")
         } else {
