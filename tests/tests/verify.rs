@@ -28,9 +28,9 @@ fn delivered(stack: &Stack, tenant: &str, run: &Value, namespace: &str) -> Vec<u
     for path in files_below(&stack.delivered().join(tenant), ".jsonl") {
         for line in fs::read_to_string(path).expect("a delivered file").lines() {
             let record: Value = serde_json::from_str(line).expect("a record");
-            if record["sluice_verify_run"] == *run {
+            if record["verify_run"] == *run {
                 assert_eq!(record["k8s_namespace_name"], namespace);
-                numbers.extend(record["sluice_verify_line"].as_u64());
+                numbers.extend(record["verify_line"].as_u64());
             }
         }
     }
@@ -156,8 +156,9 @@ async fn straight_to_a_store_its_query_finds_every_line() {
     let query = report["query"].as_str().expect("a query").to_owned();
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let ask = || async {
-        let request = client.get(format!("{}/select/logsql/query", store.url())).query(&[("query", &query)]);
-        let reply = request.header("X-Scope-OrgID", "bank").send().await.expect("asked");
+        let url = format!("{}/select/logsql/query", store.url());
+        let url = reqwest::Url::parse_with_params(&url, [("query", &query)]).expect("a url");
+        let reply = client.get(url).header("X-Scope-OrgID", "bank").send().await.expect("asked");
         let text = reply.text().await.expect("an answer");
         serde_json::from_str::<Value>(&text).unwrap_or_else(|_| panic!("{query}: {text}"))
     };

@@ -308,7 +308,7 @@ impl Pool {
                     "no connection; where there is no other, logs wait in their files"
                 );
                 self.metrics.connect_errors.inc();
-                self.metrics.troubles.add(error.step(), &error);
+                self.metrics.troubles.add(error.step(), &format!("{host} ({}): {error}", address.place));
             }
             Event::Resolved(at, resolved) => self.take_resolved(at, resolved, now),
         }

@@ -18,7 +18,7 @@ use crate::tail::Abandoned;
 pub struct Report {
     /// Whether every line was acknowledged.
     pub passed: bool,
-    /// What each of its lines carries as `sluice_verify_run`.
+    /// What each of its lines carries as `verify_run`.
     pub run: String,
     /// Where the lines went.
     pub to: Vec<String>,
@@ -122,9 +122,7 @@ impl Report {
             latency: Latency::of(&tally.latencies),
             troubles,
             not_verified: not_verified(direct).to_owned(),
-            query: format!(
-                "_time:1d sluice_verify_run:={id} | stats count() lines, count_uniq(sluice_verify_line) numbers"
-            ),
+            query: format!("_time:1d verify_run:={id} | stats count() lines, count_uniq(verify_line) numbers"),
             direct,
             writing: tally.writing,
             timeout: plan.timeout,
@@ -208,7 +206,12 @@ impl fmt::Display for Report {
             format!("Ask the store, as the tenant that the gateway's policy gives to namespace {}", self.namespace)
         };
         writeln!(f, "\nNot verified: {}.\n{whom}:\n  {}", self.not_verified, self.query)?;
-        writeln!(f, "Both are to be {}; more lines than numbers: some came twice.\n", self.acknowledged)?;
+        writeln!(
+            f,
+            "Both are to be {}{}; more lines than numbers: some came twice.\n",
+            self.acknowledged,
+            if self.lost > 0 { " or more" } else { "" }
+        )?;
         if self.passed {
             write!(f, "OK: every line was acknowledged")
         } else {

@@ -183,3 +183,21 @@ async fn a_gateway_behind_a_proxy_is_reached_by_who_may() {
     agent.drain().await;
     assert_eq!(gateway.requests().len(), 1);
 }
+
+#[tokio::test]
+async fn what_was_in_doubt_at_a_change_of_the_gateways_goes_back_to_its_journal() {
+    let (first, one) = Gateway::start(1, &[]).await;
+    let (second, two) = Gateway::start(2, &[Say::Never]).await;
+    let mut agent = Agent::new(&[one, Arc::clone(&two)], Duration::from_secs(3600));
+    agent.dispatch.pool.leave_alone(0, Instant::now() + Duration::from_secs(60));
+    agent.cut("ns", &["a"]);
+    agent.until(|_| second.requests.lock().unwrap().len() == 1).await;
+    // Its answer comes, or rather does not, when there are fewer gateways than it knew of.
+    agent.dispatch.redirect(Settings { endpoints: vec![two], ..agent.dispatch.settings.clone() });
+    agent.cut("other", &["b"]);
+    agent.drain().await;
+    let numbers = second.numbers().concat();
+    assert_eq!(numbers.iter().filter(|number| **number == numbers[0]).count(), 2, "the same bytes again: {numbers:?}");
+    assert!(first.numbers().is_empty());
+    assert_eq!((agent.metrics.in_doubt.get(), agent.metrics.possible_duplicates.get()), (1, 0));
+}
