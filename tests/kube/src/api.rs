@@ -59,12 +59,19 @@ impl Api {
     /// # Errors
     /// There is no answer.
     pub async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Value>> {
-        let (status, body) =
-            self.call(Method::GET, &format!("/api/v1/namespaces/{namespace}/pods/{name}"), None).await?;
+        self.get(&format!("/api/v1/namespaces/{namespace}/pods/{name}")).await
+    }
+
+    /// Any object, by its path.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn get(&self, path: &str) -> Result<Option<Value>> {
+        let (status, body) = self.call(Method::GET, path, None).await?;
         match status {
             StatusCode::NOT_FOUND => Ok(None),
             StatusCode::OK => Ok(Some(serde_json::from_str(&body)?)),
-            _ => bail!("pod {namespace}/{name}: {status}: {body}"),
+            _ => bail!("{path}: {status}: {body}"),
         }
     }
 
@@ -106,7 +113,11 @@ impl Api {
         }
     }
 
-    async fn create(&self, path: &str, yaml: &str) -> Result<()> {
+    /// Makes an object of the kind that is at `path` out of its YAML. One that is there is no error.
+    ///
+    /// # Errors
+    /// The API server does not want it.
+    pub async fn create(&self, path: &str, yaml: &str) -> Result<()> {
         let (status, body) = self.call(Method::POST, path, Some(yaml)).await?;
         // A call that was tried again may have succeeded before.
         if !status.is_success() && status != StatusCode::CONFLICT {

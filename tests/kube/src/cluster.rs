@@ -19,6 +19,7 @@ pub const NODE: &str = "node-a";
 pub struct Cluster {
     api: Api,
     dir: TestDir,
+    port: u16,
     environment: Vec<(&'static str, String)>,
 }
 
@@ -28,6 +29,20 @@ impl Cluster {
     /// # Errors
     /// What does not start; its script has said why on standard error.
     pub fn start(programs: &[PathBuf]) -> Result<Self> {
+        let cluster = Self::without_node()?;
+        let image = cluster.dir.join("image.tar");
+        let mut arguments = vec![image.clone(), IMAGE.into()];
+        arguments.extend(programs.iter().cloned());
+        cluster.script("image.sh", arguments)?;
+        cluster.script("node.sh", [Path::new("up"), &image])?;
+        Ok(cluster)
+    }
+
+    /// Starts the API server alone: no root, and nothing outside of its directory.
+    ///
+    /// # Errors
+    /// What does not start; its script has said why on standard error.
+    pub fn without_node() -> Result<Self> {
         let dir = TestDir::new("kube")?;
         let port = ports::free()?;
         let environment = vec![
@@ -37,19 +52,19 @@ impl Cluster {
         ];
         script(&environment, "api.sh", ["up"])?;
         // From here on dropping it ends what was started.
-        let cluster = Self { api: Api::new(dir.path(), port)?, dir, environment };
-        let image = cluster.dir.join("image.tar");
-        let mut arguments = vec![image.clone(), IMAGE.into()];
-        arguments.extend(programs.iter().cloned());
-        cluster.script("image.sh", arguments)?;
-        cluster.script("node.sh", [Path::new("up"), &image])?;
-        Ok(cluster)
+        Ok(Self { api: Api::new(dir.path(), port)?, dir, port, environment })
     }
 
     /// Its API.
     #[must_use]
     pub fn api(&self) -> &Api {
         &self.api
+    }
+
+    /// The API server's port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// A path in the run's directory.

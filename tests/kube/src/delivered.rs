@@ -10,7 +10,7 @@ use serde::Deserialize;
 use sluice_harness::line::{self, LineId, TOKEN};
 
 use crate::disk::{Log, excerpt};
-use crate::pods::is_writer;
+use crate::pods::{self, is_writer};
 use crate::verdict::Gap;
 
 /// The members of a record that say what it is and whose.
@@ -30,6 +30,8 @@ struct Record<'a> {
     k8s_pod_uid: Cow<'a, str>,
     #[serde(borrow, default)]
     k8s_container_name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    k8s_labels: Option<Labels<'a>>,
     #[serde(default)]
     k8s_container_restart_count: Option<serde_json::Value>,
     #[serde(borrow, default)]
@@ -38,6 +40,24 @@ struct Record<'a> {
     sluice_gap_since: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     sluice_gap_until: Cow<'a, str>,
+}
+
+/// The label that our pods have.
+#[derive(Debug, Deserialize)]
+struct Labels<'a> {
+    #[serde(borrow, default)]
+    app: Cow<'a, str>,
+}
+
+/// What the records of an attempt say of their pod's labels.
+#[derive(Debug, Clone, Default)]
+pub struct Labelled {
+    /// Records with the right one.
+    pub right: u64,
+    /// Records without any.
+    pub without: u64,
+    /// One that is wrong.
+    pub wrong: Option<String>,
 }
 
 /// A line that arrived.
@@ -58,6 +78,8 @@ pub struct Arrival {
 pub struct Delivered {
     /// Attempts that records name.
     pub logs: Vec<Log>,
+    /// Labels, by index in `logs`.
+    pub labels: Vec<Labelled>,
     /// Lines of the run.
     pub lines: HashMap<LineId, Arrival>,
     /// Records of the run that are no whole line, with their log.
@@ -70,6 +92,16 @@ pub struct Delivered {
     pub foreign: u64,
     /// All records.
     pub records: u64,
+}
+
+impl Labelled {
+    fn take(&mut self, pod: &str, labels: Option<&Labels<'_>>) {
+        match labels {
+            None => self.without += 1,
+            Some(labels) if pods::label(pod) == labels.app => self.right += 1,
+            Some(labels) => self.wrong = Some(labels.app.to_string()),
+        }
+    }
 }
 
 impl Delivered {
@@ -112,6 +144,8 @@ impl Delivered {
             logs.push(log.clone());
             logs.len() - 1
         });
+        self.labels.resize_with(self.logs.len(), Labelled::default);
+        self.labels[log].take(&self.logs[log].pod, record.k8s_labels.as_ref());
         match header {
             Some(header) if header.id.run == run => {
                 let time = record._time.parse::<jiff::Timestamp>().ok();

@@ -24,6 +24,15 @@ pub struct Log {
     pub attempt: u32,
 }
 
+impl Log {
+    /// Whether it is another attempt of the same container, or the same.
+    #[must_use]
+    pub fn is_of_container(&self, other: &Self) -> bool {
+        (&self.uid, &self.container) == (&other.uid, &other.container)
+            && (&self.namespace, &self.pod) == (&other.namespace, &other.pod)
+    }
+}
+
 /// A line as it is on the disk.
 #[derive(Debug, Clone, Copy)]
 pub struct Line {

@@ -36,6 +36,12 @@ pub fn is_writer(container: &str) -> bool {
     container.strip_prefix('c').is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
+/// The `app` of a pod of this name.
+#[must_use]
+pub fn label(pod: &str) -> &str {
+    pod.split('-').next().unwrap_or_default()
+}
+
 /// Makes pods whose lines are told apart.
 #[derive(Debug)]
 pub struct Writers {
@@ -61,7 +67,7 @@ impl Writers {
         json!({
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "labels": {"app": name.split('-').next()}},
+            "metadata": {"name": name, "labels": {"app": label(name)}},
             "spec": {
                 "nodeName": NODE,
                 "hostNetwork": true,

@@ -1,6 +1,7 @@
 //! The agent under test, its gateway, and what befalls them while pods come and go.
 
 mod agent;
+mod daemon;
 mod faults;
 
 use std::collections::BTreeSet;
@@ -31,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(180);
 /// No byte more for so long, with nothing on its way: all is there.
 const QUIET: Duration = Duration::from_secs(6);
-/// Between the ends of the agent.
+/// How long the agent runs between its ends, from when it is ready.
 const KILL_EVERY: Duration = Duration::from_secs(10);
 /// How long the gateway is away.
 const GATEWAY_AWAY: Duration = Duration::from_secs(30);
@@ -97,7 +98,7 @@ pub async fn run(plan: &Plan) -> Result<Run> {
     let cluster = Cluster::start(&[writer()?, our_binary("sluice-agent")?])?;
     let mut witness = Witness::start(Path::new("/var/log/pods"))?;
     let rig = Rig::start(plan, number, cluster).await?;
-    let start = Instant::now();
+    let (start, start_ns) = (Instant::now(), faults::now());
     rig.populate().await?;
     tokio::try_join!(
         rig.kill_agents(start),
@@ -107,12 +108,21 @@ pub async fn run(plan: &Plan) -> Result<Run> {
         rig.make_victims(start),
     )?;
     fs::write(rig.shared().join("stop"), "")?;
+    let over_ns = faults::now();
     let drained = rig.drain().await;
     println!("{}", rig.metrics().await);
+    let imbalance = rig.imbalance().await;
     let testimony = witness.testify()?;
     let disk = Disk::read(number, &testimony)?;
     let delivered = Delivered::read(number, &rig.cluster.path("delivered"))?;
     let faults = rig.faults.lock().expect("not poisoned").clone();
+    let (killed, away) = faults.share(Fault::AgentDown, start_ns, over_ns);
+    let seconds = (over_ns - start_ns) as f64 / 1e9;
+    println!(
+        "the agent was running {:.1} % of {seconds:.0} s: killed {killed} times, away for {:.1} s each time",
+        100.0 * (1.0 - away / seconds),
+        away / killed.max(1) as f64,
+    );
     println!(
         "{} files of {} logs, {} MiB; records of others on the disk: {}",
         disk.files.len(),
@@ -121,6 +131,12 @@ pub async fn run(plan: &Plan) -> Result<Run> {
         disk.foreign,
     );
     let mut verdict = verdict(&disk, &delivered, &delivered.gaps, &faults, &testimony.doubts);
+    if imbalance != Some(0.0) {
+        verdict.wrong.push(format!("the agent's books are off by {imbalance:?} bytes"));
+    }
+    if plan.agent == Kind::Pod {
+        verdict.judge_labels(&disk, &delivered);
+    }
     if let Err(error) = drained {
         verdict.wrong.push(format!("{error:#}"));
     }
@@ -212,18 +228,19 @@ impl Rig {
         if !self.plan.faults.contains(&Fault::AgentDown) {
             return Ok(());
         }
-        let mut nth = 1;
-        while !self.is_over(start) {
-            self.wait_until(start, KILL_EVERY * nth).await;
+        let mut nth = 1_u64;
+        loop {
             // At another moment of its second each time, and away for up to three.
-            let away = Duration::from_millis((self.plan.seed.wrapping_add(u64::from(nth)).wrapping_mul(997)) % 3_000);
-            tokio::time::sleep(away / 5).await;
-            let ongoing = self.begin(Fault::AgentDown);
-            self.agent.lock().await.kill(&self.cluster, away).await?;
-            self.end(ongoing);
+            let away = Duration::from_millis((self.plan.seed.wrapping_add(nth).wrapping_mul(997)) % 3_000);
+            self.wait_until(start, start.elapsed() + KILL_EVERY + away / 5).await;
+            if self.is_over(start) {
+                return Ok(());
+            }
+            let mut ongoing = None;
+            self.agent.lock().await.kill(&self.cluster, away, || ongoing = Some(self.begin(Fault::AgentDown))).await?;
+            self.end(ongoing.context("it was killed")?);
             nth += 1;
         }
-        Ok(())
     }
 
     async fn take_gateway_away(&self, start: Instant) -> Result<()> {
@@ -316,6 +333,12 @@ impl Rig {
     async fn held(&self) -> Option<f64> {
         let metrics = Metrics::fetch(&self.agent.lock().await.metrics_url()).await.ok()?;
         Some(metrics.get("sluice_agent_unread_bytes", &[])? + metrics.get("sluice_agent_held_records", &[])?)
+    }
+
+    /// What the agent's books are off by.
+    async fn imbalance(&self) -> Option<f64> {
+        let metrics = Metrics::fetch(&self.agent.lock().await.metrics_url()).await.ok()?;
+        metrics.get("sluice_agent_books_imbalance_bytes", &[])
     }
 
     /// What the agent says of its last life.

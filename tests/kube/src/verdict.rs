@@ -1,12 +1,16 @@
 //! What reached the disk against what arrived: every line once, or within a gap that the agent says there is.
+//!
+//! One loss alone is forgiven, and counted apart: of a container that came and went, with all its files, while no
+//! agent ran. Then there is nothing on the node that could tell anybody of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use sluice_harness::line::LineId;
 
 use crate::delivered::Delivered;
 use crate::disk::{Disk, Line, Log, excerpt};
+use crate::pods::is_writer;
 use crate::rig::{Fault, Faults};
 
 /// How many of a kind a report shows.
@@ -15,6 +19,14 @@ const SHOWN: usize = 10;
 const SOON_NS: i64 = 1_000_000_000;
 /// How long an agent that is behind may hold a file open that is gone.
 const HELD_NS: i64 = 60_000_000_000;
+/// How long after it has met a container an agent has that in its checkpoint: it writes one every second.
+const KEPT_NS: i64 = 2_000_000_000;
+/// A container that writes for so long is known by its labels, also where the agent was killed or the API server
+/// was away meanwhile.
+const LABELLED_NS: i64 = 30_000_000_000;
+/// How much the times of two streams' lines may be out of order in their file: the runtime times a line in one
+/// thread for each stream, and then waits for its turn to write.
+const ORDER_NS: i64 = 1_000_000_000;
 
 /// What the agent says it could not read.
 #[derive(Debug, Clone)]
@@ -30,8 +42,11 @@ pub struct Gap {
 }
 
 impl Gap {
+    /// The same container's, whichever attempt: what nobody has seen is told of once for all that may have been.
     fn covers(&self, log: &Log, line: &Line) -> bool {
-        self.log == *log && self.from_ns <= line.last_ns && line.first_ns <= self.to_ns
+        self.log.is_of_container(log)
+            && self.from_ns.saturating_sub(ORDER_NS) <= line.last_ns
+            && line.first_ns <= self.to_ns.saturating_add(ORDER_NS)
     }
 }
 
@@ -89,14 +104,6 @@ pub struct Cause {
     pub killed_later: bool,
 }
 
-impl Cause {
-    /// What today's agent cannot help: it holds open what goes before it is read, but not beyond its own end, and
-    /// it reads no `.gz`.
-    fn is_known(&self) -> bool {
-        self.place != Place::StillThere && (self.during.contains(&Fault::AgentDown) || self.killed_later)
-    }
-}
-
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.place)?;
@@ -134,7 +141,9 @@ pub struct Verdict {
     pub arrived: u64,
     /// Of the others, those that a gap covers.
     pub covered: u64,
-    /// And those that none does.
+    /// Of those that none does, the ones of containers that no agent can know of, and how many of these there were.
+    pub unknowable: (u64, usize),
+    /// And the others.
     pub lost: BTreeMap<Cause, Loss>,
     /// Lines that arrived more than once.
     pub repeated: Vec<LineId>,
@@ -149,6 +158,11 @@ pub struct Verdict {
     pub wrong: Vec<String>,
     /// Ends of streams that a program's death cut, and how many of them arrived.
     pub fragments: (u64, u64),
+    /// Gaps that the agent says there are, and how many of them a lost line is in. (A file that went unread may
+    /// have had nothing more.)
+    pub gaps: (usize, usize),
+    /// Records with their pod's labels, and without any.
+    pub labelled: (u64, u64),
     /// What the rig itself has to confess: then nothing is proven.
     pub blind: Vec<String>,
     /// Records that arrived, of whomever.
@@ -174,9 +188,26 @@ pub fn verdict(disk: &Disk, delivered: &Delivered, gaps: &[Gap], faults: &Faults
     if disk.repeated > 0 {
         verdict.blind.push(format!("{} lines are on the disk twice", disk.repeated));
     }
+    let unknowable = unknowable(disk, faults);
+    let mut met = HashSet::new();
     for (id, line) in &disk.lines {
-        verdict.judge_line(disk, delivered, gaps, faults, *id, line);
+        if verdict.judge_line(disk, delivered, *id, line) {
+            continue;
+        }
+        let log = &disk.logs[line.log];
+        let mut covering = gaps.iter().enumerate().filter(|(_, gap)| gap.covers(log, line)).peekable();
+        if covering.peek().is_some() {
+            verdict.covered += 1;
+            met.extend(covering.map(|(at, _)| at));
+        } else if unknowable.contains(&(log.uid.as_str(), log.container.as_str())) {
+            verdict.unknowable.0 += 1;
+        } else {
+            verdict.book_loss(disk, faults, line);
+        }
     }
+    verdict.unknowable.1 = unknowable.len();
+    verdict.gaps = (gaps.len(), met.len());
+    verdict.judge_gaps(disk, gaps);
     verdict.unseen = delivered.lines.keys().filter(|id| !disk.lines.contains_key(id)).copied().collect();
     verdict.repeated = delivered.lines.iter().filter(|(_, arrival)| arrival.times > 1).map(|(id, _)| *id).collect();
     verdict.judge_fragments(disk, delivered);
@@ -185,24 +216,10 @@ pub fn verdict(disk: &Disk, delivered: &Delivered, gaps: &[Gap], faults: &Faults
 }
 
 impl Verdict {
-    fn judge_line(
-        &mut self,
-        disk: &Disk,
-        delivered: &Delivered,
-        gaps: &[Gap],
-        faults: &Faults,
-        id: LineId,
-        line: &Line,
-    ) {
+    /// Gives `false` where it did not arrive.
+    fn judge_line(&mut self, disk: &Disk, delivered: &Delivered, id: LineId, line: &Line) -> bool {
         let log = &disk.logs[line.log];
-        let Some(arrival) = delivered.lines.get(&id) else {
-            if gaps.iter().any(|gap| gap.covers(log, line)) {
-                self.covered += 1;
-            } else {
-                self.book_loss(disk, faults, line);
-            }
-            return;
-        };
+        let Some(arrival) = delivered.lines.get(&id) else { return false };
         self.arrived += 1;
         let named = &delivered.logs[arrival.log];
         if named != log {
@@ -217,6 +234,35 @@ impl Verdict {
         {
             self.wrong.push(format!("{id:?}: _time {:?} is not that of the line: {}", arrival.time_ns, line.first_ns));
         }
+        true
+    }
+
+    /// Every record has its pod's labels or none, and none is for a while only: while a pod is new, while the API
+    /// server is away.
+    pub fn judge_labels(&mut self, disk: &Disk, delivered: &Delivered) {
+        let mut lives: BTreeMap<&Log, (i64, i64)> = BTreeMap::new();
+        for line in disk.lines.values() {
+            let life = lives.entry(&disk.logs[line.log]).or_insert((i64::MAX, i64::MIN));
+            *life = (life.0.min(line.first_ns), life.1.max(line.last_ns));
+        }
+        for (log, labels) in delivered.logs.iter().zip(&delivered.labels) {
+            self.labelled.0 += labels.right;
+            self.labelled.1 += labels.without;
+            if let Some(wrong) = &labels.wrong {
+                self.wrong.push(format!("{log:?} has the label of another: {wrong:?}"));
+            }
+            let is_old = lives.get(log).is_some_and(|(from, to)| to - from >= LABELLED_NS);
+            if is_old && labels.right == 0 {
+                self.wrong.push(format!("{log:?} lived long and has no labels"));
+            }
+        }
+    }
+
+    /// A gap is of a container of which something went.
+    fn judge_gaps(&mut self, disk: &Disk, gaps: &[Gap]) {
+        let went = |gap: &Gap| disk.files.iter().any(|file| file.gone_at.is_some() && file.is_of(&gap.log));
+        let wrong = gaps.iter().filter(|gap| is_writer(&gap.log.container) && !went(gap));
+        self.wrong.extend(wrong.map(|gap| format!("a gap where nothing went: {gap:?}")));
     }
 
     fn book_loss(&mut self, disk: &Disk, faults: &Faults, line: &Line) {
@@ -267,21 +313,18 @@ impl Verdict {
         self.lost.values().map(|loss| loss.lines).sum()
     }
 
-    /// What is wrong; empty when all is well. With `lost_is_known`, what today's agent is known to lose is not.
+    /// What is wrong; empty when all is well.
     #[must_use]
-    pub fn failures(&self, lost_is_known: bool) -> Vec<String> {
+    pub fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
         let mut fail = |count: u64, what: &str| {
             if count > 0 {
                 failures.push(format!("{count} {what}"));
             }
         };
-        let unexcused = self.lost.iter().filter(|(cause, _)| !(lost_is_known && cause.is_known()));
-        fail(unexcused.map(|(_, loss)| loss.lines).sum(), "lost");
+        fail(self.lost(), "lost");
         fail(self.repeated.len() as u64, "repeated");
         fail(self.broken.len() as u64, "broken");
-        // They come of a loss.
-        fail(if lost_is_known { 0 } else { self.halves.len() as u64 }, "halves of lost lines");
         fail(self.wrong.len() as u64, "wrong");
         fail(self.unseen.len() as u64, "that the witness did not see");
         fail(self.blind.len() as u64, "doubts about the witness");
@@ -297,7 +340,10 @@ impl fmt::Display for Verdict {
         let share = |lines: u64| lines as f64 * 100.0 / self.on_disk.max(1) as f64;
         writeln!(f, "on the disk    {}", self.on_disk)?;
         writeln!(f, "arrived        {} ({:.3} %)", self.arrived, share(self.arrived))?;
-        writeln!(f, "in gaps        {}", self.covered)?;
+        writeln!(f, "in gaps        {} ({:.3} %)", self.covered, share(self.covered))?;
+        writeln!(f, "gap records    {}, of which {} have a line that was on the disk", self.gaps.0, self.gaps.1)?;
+        let (lines, containers) = self.unknowable;
+        writeln!(f, "unknowable     {lines} (the agent was away all the life of {containers} containers)")?;
         writeln!(f, "lost           {} ({:.3} %)", self.lost(), share(self.lost()))?;
         for (cause, loss) in &self.lost {
             writeln!(f, "  {} lines, {} KiB of {} logs: {cause}", loss.lines, loss.bytes / 1024, loss.logs.len())?;
@@ -324,12 +370,27 @@ impl fmt::Display for Verdict {
         writeln!(f, "unseen         {}", self.unseen.len())?;
         show(f, &self.unseen)?;
         writeln!(f, "cut by death   {}, of which {} arrived as they are", self.fragments.0, self.fragments.1)?;
+        writeln!(f, "labels         {} records with their pod's, {} without", self.labelled.0, self.labelled.1)?;
         writeln!(f, "records        {} (of others: {})", self.records, self.foreign)?;
         for doubt in self.blind.iter().take(SHOWN) {
             writeln!(f, "doubt: {doubt}")?;
         }
         Ok(())
     }
+}
+
+/// Containers whose files all came and went while no agent was there to keep that: UID of the pod, and name.
+fn unknowable<'a>(disk: &'a Disk, faults: &Faults) -> HashSet<(&'a str, &'a str)> {
+    let nanos = |at: u64| i64::try_from(at).unwrap_or(i64::MAX);
+    let mut lives: BTreeMap<(&str, &str), (i64, i64)> = BTreeMap::new();
+    for file in &disk.files {
+        let uid = file.pod.rsplit('_').next().unwrap_or_default();
+        let gone = if file.compressed { file.gz_gone_at } else { file.gone_at };
+        let life = lives.entry((uid, &file.container)).or_insert((i64::MAX, i64::MIN));
+        *life = (life.0.min(nanos(file.seen_at)), life.1.max(gone.map_or(i64::MAX, nanos)));
+    }
+    let missed = lives.into_iter().filter(|(_, (born, gone))| faults.agent_missed(*born, *gone, KEPT_NS));
+    missed.map(|(container, _)| container).collect()
 }
 
 fn show<T: fmt::Debug>(f: &mut fmt::Formatter<'_>, items: &[T]) -> fmt::Result {

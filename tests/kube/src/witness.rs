@@ -18,6 +18,8 @@ use sluice_harness::latency::now_ns;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
+use crate::disk::Log;
+
 /// A log file that was there.
 #[derive(Debug, Clone)]
 pub struct Seen {
@@ -29,12 +31,22 @@ pub struct Seen {
     pub name: String,
     /// Where it can be read now.
     pub link: PathBuf,
+    /// When it was linked, in Unix nanoseconds: a moment after it was made.
+    pub seen_at: u64,
     /// When its plain form went, in Unix nanoseconds; `None`: it is there still.
     pub gone_at: Option<u64>,
     /// Before that, its bytes were put into a `.gz`.
     pub compressed: bool,
     /// When the `.gz` went, too.
     pub gz_gone_at: Option<u64>,
+}
+
+impl Seen {
+    /// Whether it is of that container, whichever attempt.
+    #[must_use]
+    pub fn is_of(&self, log: &Log) -> bool {
+        self.container == log.container && self.pod == format!("{}_{}_{}", log.namespace, log.pod, log.uid)
+    }
 }
 
 /// What a witness saw.
@@ -237,6 +249,7 @@ impl Watch {
             container: file_name(container),
             name: file_name(path),
             link,
+            seen_at: now_ns(),
             gone_at: None,
             compressed: false,
             gz_gone_at: None,

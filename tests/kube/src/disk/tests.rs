@@ -23,7 +23,16 @@ fn read(files: &[(&str, Vec<u8>)]) -> Disk {
         let link = dir.path().join(name);
         fs::write(&link, bytes).expect("written");
         let (pod, container) = ("ns_pod_uid".to_owned(), "c0".to_owned());
-        Seen { pod, container, name: (*name).to_owned(), link, gone_at: None, compressed: false, gz_gone_at: None }
+        Seen {
+            pod,
+            container,
+            name: (*name).to_owned(),
+            link,
+            seen_at: 0,
+            gone_at: None,
+            compressed: false,
+            gz_gone_at: None,
+        }
     });
     let testimony = Testimony { files: seen.collect(), doubts: Vec::new() };
     Disk::read(RUN, &testimony).expect("read")

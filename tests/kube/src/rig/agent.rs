@@ -1,7 +1,6 @@
 //! The agent, as a process of this machine or as a pod of the node.
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -11,19 +10,16 @@ use sluice_harness::metrics::Metrics;
 use sluice_harness::process::{Program, Spec};
 
 use super::PATIENCE;
+use super::daemon::{self, NAMESPACE, POD};
 use crate::api::Api;
-use crate::cluster::{Cluster, IMAGE, NODE};
-
-/// Where the agent's pod is.
-const NAMESPACE: &str = "kube-system";
-const POD: &str = "agent";
+use crate::cluster::{Cluster, NODE};
 
 /// How the agent runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// As a process of this machine.
     Process,
-    /// As a pod of the node, restarted by the kubelet.
+    /// As a DaemonSet's pod on the node, restarted by the kubelet, watching the API server by its service account.
     Pod,
 }
 
@@ -60,8 +56,7 @@ impl Agent {
                 Running::Process(Box::new(Program::start(spec.arg("run").arg("--config").arg(configuration))?))
             }
             Kind::Pod => {
-                let pod = pod(&configuration, &cluster.path("state"));
-                cluster.api().create_pod(NAMESPACE, &pod).await?;
+                daemon::create(cluster, &configuration, &cluster.path("state")).await?;
                 Running::Pod(cluster.api().clone())
             }
         };
@@ -74,10 +69,12 @@ impl Agent {
         format!("{}/metrics", self.admin)
     }
 
-    /// As the kernel ends it; a process is back after so long, a pod when the kubelet says so.
-    pub(super) async fn kill(&mut self, cluster: &Cluster, away: Duration) -> Result<()> {
+    /// As the kernel ends it; a process is back after so long, a pod when the kubelet says so. `begun` is called
+    /// when it ends.
+    pub(super) async fn kill(&mut self, cluster: &Cluster, away: Duration, begun: impl FnOnce()) -> Result<()> {
         match &mut self.running {
             Running::Process(program) => {
+                begun();
                 program.kill();
                 tokio::time::sleep(away).await;
                 program.restart()?;
@@ -85,6 +82,7 @@ impl Agent {
             Running::Pod(api) => {
                 let before = container(api).await?.context("the agent's container")?;
                 let pid = Pid::from_raw(cluster.pid(&before)?).context("a pid")?;
+                begun();
                 kill_process(pid, Signal::KILL)?;
                 let start = Instant::now();
                 while container(api).await?.is_none_or(|now| now == before) {
@@ -123,12 +121,4 @@ async fn container(api: &Api) -> Result<Option<String>> {
     let status = &pod["status"]["containerStatuses"][0];
     let id = status["containerID"].as_str().filter(|_| status["state"]["running"] != Value::Null);
     Ok(id.map(str::to_owned))
-}
-
-fn pod(configuration: &Path, state: &Path) -> String {
-    include_str!("../../agent-pod.yaml")
-        .replace("$NODE", NODE)
-        .replace("$IMAGE", IMAGE)
-        .replace("$STATE", &state.display().to_string())
-        .replace("$CONFIG", &configuration.display().to_string())
 }

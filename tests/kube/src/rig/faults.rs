@@ -65,6 +65,25 @@ impl Faults {
         Self(faults.to_vec())
     }
 
+    /// Whether a container that was there from one time to the other was never there while an agent was that
+    /// could keep what it met: it came at most `kept_after` before an end of the agent, and went before the next
+    /// one had looked.
+    #[must_use]
+    pub fn agent_missed(&self, born_ns: i64, gone_ns: i64, kept_after: i64) -> bool {
+        let spans = |(fault, from, to): &(Fault, i64, i64)| {
+            *fault == Fault::AgentDown && from.saturating_sub(kept_after) <= born_ns && gone_ns <= *to
+        };
+        self.0.iter().any(spans)
+    }
+
+    /// How often something was wrong between two moments, and for how long in all, in seconds.
+    #[must_use]
+    pub fn share(&self, fault: Fault, from_ns: i64, to_ns: i64) -> (usize, f64) {
+        let within = |(_, from, to): &(Fault, i64, i64)| ((*to).min(to_ns) - (*from).max(from_ns)).max(0) as f64 / 1e9;
+        let of_it: Vec<f64> = self.0.iter().filter(|(other, ..)| *other == fault).map(within).collect();
+        (of_it.len(), of_it.iter().sum())
+    }
+
     /// How long what went at `gone_ns` could only be held open: until the gateway was back, if it was away.
     #[must_use]
     pub fn held_until(&self, gone_ns: i64) -> i64 {
@@ -88,6 +107,6 @@ impl Faults {
     }
 }
 
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     i64::try_from(now_ns()).unwrap_or(i64::MAX)
 }

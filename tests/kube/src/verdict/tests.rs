@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use sluice_harness::line::Stream;
 
 use super::*;
-use crate::delivered::Arrival;
+use crate::delivered::{Arrival, Labelled};
 use crate::witness::Seen;
 
 const SECOND: i64 = 1_000_000_000;
@@ -26,7 +26,8 @@ fn disk(seen: Seen) -> Disk {
 
 fn seen() -> Seen {
     let (pod, container, name) = ("ns_pod_uid".into(), "c0".into(), "0.log".into());
-    Seen { pod, container, name, link: PathBuf::new(), gone_at: None, compressed: false, gz_gone_at: None }
+    let (link, seen_at) = (PathBuf::new(), 0);
+    Seen { pod, container, name, link, seen_at, gone_at: None, compressed: false, gz_gone_at: None }
 }
 
 /// All of the disk's lines, once.
@@ -43,25 +44,36 @@ fn judge(disk: &Disk, delivered: &Delivered, gaps: &[Gap]) -> Verdict {
 #[test]
 fn every_line_once_is_all_that_is_asked() {
     let disk = disk(seen());
-    assert_eq!(judge(&disk, &delivered(&disk), &[]).failures(false), [""; 0]);
+    assert_eq!(judge(&disk, &delivered(&disk), &[]).failures(), [""; 0]);
 }
 
 #[test]
 fn a_lost_line_is_forgiven_only_where_a_gap_covers_it() {
-    let disk = disk(seen());
+    let disk = disk(Seen { gone_at: Some(1), ..seen() });
     let mut delivered = delivered(&disk);
     delivered.lines.remove(&id(3));
     delivered.lines.remove(&id(4));
-    assert_eq!(judge(&disk, &delivered, &[]).failures(false), ["2 lost"]);
+    assert_eq!(judge(&disk, &delivered, &[]).failures(), ["2 lost"]);
     let gap = |log, from, to| Gap { log, reason: "deleted".to_owned(), from_ns: from * SECOND, to_ns: to * SECOND };
-    assert_eq!(judge(&disk, &delivered, &[gap(log(0), 3, 3)]).failures(false), ["1 lost"]);
-    assert_eq!(judge(&disk, &delivered, &[gap(log(1), 0, 9)]).failures(false), ["2 lost"]);
-    let verdict = judge(&disk, &delivered, &[gap(log(0), 2, 4)]);
-    assert_eq!((verdict.failures(false).len(), verdict.covered), (0, 2));
+    assert_eq!(judge(&disk, &delivered, &[gap(log(0), 1, 2)]).failures(), ["1 lost"]);
+    let other = Log { container: "c1".into(), ..log(0) };
+    assert_eq!(judge(&disk, &delivered, &[gap(other, 0, 9)]).failures(), ["2 lost", "1 wrong"]);
+    for of_attempt in [0, 1] {
+        let verdict = judge(&disk, &delivered, &[gap(log(of_attempt), 3, 4)]);
+        assert_eq!((verdict.failures().len(), verdict.covered, verdict.gaps), (0, 2, (1, 1)));
+    }
 }
 
 #[test]
-fn only_what_went_before_the_agent_was_killed_is_a_known_loss() {
+fn a_gap_where_nothing_went_is_wrong() {
+    let disk = disk(seen());
+    let gap = Gap { log: log(0), reason: "vanished".to_owned(), from_ns: 0, to_ns: SECOND };
+    let verdict = judge(&disk, &delivered(&disk), &[gap]);
+    assert_eq!((verdict.failures(), verdict.gaps), (vec!["1 wrong".to_owned()], (1, 0)));
+}
+
+#[test]
+fn why_a_line_is_missing_is_told_by_what_became_of_its_file() {
     let gone_at = Some(20_000_000_000);
     for (seen, place) in [
         (seen(), Place::StillThere),
@@ -73,15 +85,51 @@ fn only_what_went_before_the_agent_was_killed_is_a_known_loss() {
         let disk = disk(seen);
         let mut delivered = delivered(&disk);
         delivered.lines.remove(&id(0));
-        let judged = |faults: &Faults| verdict(&disk, &delivered, &[], faults, &[]);
-        let untouched = judged(&Faults::default());
-        assert_eq!(untouched.lost.keys().map(|cause| cause.place).collect::<Vec<_>>(), [place]);
-        assert_eq!(untouched.failures(true), ["1 lost"], "nobody killed the agent");
-        let killed = judged(&Faults::of([(Fault::AgentDown, 30 * SECOND, 31 * SECOND)]));
-        assert_eq!(killed.failures(true).is_empty(), place != Place::StillThere);
-        assert_eq!(killed.failures(false), ["1 lost"]);
-        assert_eq!(judged(&Faults::of([(Fault::GatewayAway, 0, 31 * SECOND)])).failures(true), ["1 lost"]);
+        let killed = Faults::of([(Fault::AgentDown, 30 * SECOND, 31 * SECOND)]);
+        let verdict = verdict(&disk, &delivered, &[], &killed, &[]);
+        assert_eq!(verdict.lost.keys().map(|cause| cause.place).collect::<Vec<_>>(), [place]);
+        assert_eq!(verdict.failures(), ["1 lost"]);
     }
+}
+
+#[test]
+fn a_container_whose_life_lies_within_the_agents_absence_is_nothing_that_anybody_could_know_of() {
+    let life = |born: u64, gone_at| Seen { seen_at: born * 1_000_000_000, gone_at, ..seen() };
+    let gone = Some(9_000_000_000);
+    let judged = |seen: Seen, from: i64, to: i64| {
+        let disk = disk(seen);
+        let mut delivered = delivered(&disk);
+        delivered.lines.remove(&id(0));
+        let down = Faults::of([(Fault::AgentDown, from * SECOND, to * SECOND)]);
+        let verdict = verdict(&disk, &delivered, &[], &down, &[]);
+        (verdict.unknowable, verdict.failures().len())
+    };
+    assert_eq!(judged(life(1, gone), 0, 10), ((1, 1), 0));
+    assert_eq!(judged(life(1, gone), 3, 10), ((1, 1), 0), "the last checkpoint is older than the container");
+    assert_eq!(judged(life(1, gone), 4, 10), ((0, 0), 1), "the agent has had the time to keep that it is there");
+    assert_eq!(judged(life(1, gone), 0, 8), ((0, 0), 1), "the next agent has seen it");
+    assert_eq!(judged(life(1, None), 0, 10), ((0, 0), 1), "it is still there");
+    let compressed = Seen { compressed: true, gz_gone_at: None, ..life(1, gone) };
+    assert_eq!(judged(compressed, 0, 10), ((0, 0), 1), "it can still be read");
+}
+
+#[test]
+fn labels_of_another_pod_or_none_for_long_are_wrong() {
+    let mut disk = disk(Seen { gone_at: Some(1), ..seen() });
+    let mut delivered = delivered(&disk);
+    let judged = |disk: &Disk, delivered: &Delivered| {
+        let mut verdict = judge(disk, delivered, &[]);
+        verdict.judge_labels(disk, delivered);
+        verdict.failures()
+    };
+    delivered.labels = vec![Labelled { without: 10, ..Labelled::default() }, Labelled::default()];
+    assert_eq!(judged(&disk, &delivered), [""; 0], "it lived for a moment");
+    disk.lines.get_mut(&id(9)).expect("there").last_ns = 40 * SECOND;
+    assert_eq!(judged(&disk, &delivered), ["1 wrong"]);
+    delivered.labels[0].right = 1;
+    assert_eq!(judged(&disk, &delivered), [""; 0]);
+    delivered.labels[1].wrong = Some("pod".to_owned());
+    assert_eq!(judged(&disk, &delivered), ["1 wrong"]);
 }
 
 #[test]
@@ -93,7 +141,7 @@ fn a_line_that_comes_twice_or_in_anothers_name_is_a_failure() {
     let (late, stream) =
         (Arrival { time_ns: Some(3 * SECOND), ..arrival(2) }, Arrival { stream_is_right: false, ..arrival(3) });
     delivered.lines.extend([twice, of_another, late, stream].into_iter().zip(0..).map(|(line, seq)| (id(seq), line)));
-    assert_eq!(judge(&disk, &delivered, &[]).failures(true), ["1 repeated", "3 wrong"]);
+    assert_eq!(judge(&disk, &delivered, &[]).failures(), ["1 repeated", "3 wrong"]);
 }
 
 #[test]
@@ -103,9 +151,9 @@ fn a_fragment_is_expected_as_it_is_and_of_its_own_log() {
     let mut delivered = delivered(&disk);
     delivered.broken.push((0, "sv1 src=half".to_owned()));
     let verdict = judge(&disk, &delivered, &[]);
-    assert_eq!((verdict.failures(false).len(), verdict.fragments), (0, (1, 1)));
+    assert_eq!((verdict.failures().len(), verdict.fragments), (0, (1, 1)));
     delivered.broken.push((1, "sv1 src=half".to_owned()));
-    assert_eq!(judge(&disk, &delivered, &[]).failures(false), ["1 broken"]);
+    assert_eq!(judge(&disk, &delivered, &[]).failures(), ["1 broken"]);
 }
 
 #[test]
@@ -114,11 +162,12 @@ fn half_of_a_line_whose_other_half_is_lost_is_told_from_what_the_agent_broke() {
     disk.cut.push((id(4), b"sv1 src=be".to_vec(), b"fore".to_vec()));
     let mut delivered = delivered(&disk);
     delivered.broken.push((0, "fore".to_owned()));
-    assert_eq!(judge(&disk, &delivered, &[]).failures(false), ["1 broken"], "the line is there as well");
+    assert_eq!(judge(&disk, &delivered, &[]).failures(), ["1 broken"], "the line is there as well");
     delivered.lines.remove(&id(4));
-    assert_eq!(judge(&disk, &delivered, &[]).failures(false), ["1 lost", "1 halves of lost lines"]);
+    let verdict = judge(&disk, &delivered, &[]);
+    assert_eq!((verdict.failures(), verdict.halves.len()), (vec!["1 lost".to_owned()], 1));
     delivered.broken[0].0 = 1;
-    assert_eq!(judge(&disk, &delivered, &[]).failures(false), ["1 lost", "1 broken"]);
+    assert_eq!(judge(&disk, &delivered, &[]).failures(), ["1 lost", "1 broken"]);
 }
 
 #[test]
@@ -127,7 +176,7 @@ fn a_witness_that_missed_something_proves_nothing() {
     let delivered = delivered(&disk);
     disk.lines.remove(&id(4));
     assert_eq!(
-        judge(&disk, &delivered, &[]).failures(true),
+        judge(&disk, &delivered, &[]).failures(),
         ["1 that the witness did not see", "1 doubts about the witness"]
     );
 }
