@@ -32,7 +32,7 @@ version_of() {
   case $1 in
     victoria-logs) echo "$VICTORIA_LOGS" ;;
     vmauth) echo "$VMAUTH" ;;
-    otelcol) echo "$OTELCOL" ;;
+    otelcol) echo "$OTELCOL with k8sattributes" ;;
     cargo-deny) echo "$CARGO_DENY" ;;
     # Of the systemd that is installed here: they share a library.
     journal-remote) dpkg-query --show --showformat '${Version}' systemd 2>/dev/null || echo of-systemd ;;
@@ -57,8 +57,8 @@ build_victoria_metrics_app() { # workdir app version
 build_victoria_logs() { build_victoria_metrics_app "$1" victoria-logs "$VICTORIA_LOGS"; }
 build_vmauth() { build_victoria_metrics_app "$1" vmauth "$VMAUTH"; }
 
-# The OpenTelemetry Collector, as a peer in benchmarks: filelog with the container operator, otlp in and out,
-# persistent queue. Assembled by the project's own builder.
+# The OpenTelemetry Collector, as a peer in benchmarks: filelog with the container operator, pods' metadata, otlp in
+# and out, persistent queue. Assembled by the project's own builder.
 build_otelcol() {
   need go otelcol "install Go 1.24 or newer from go.dev/dl, or your distribution's golang package"
   local core=go.opentelemetry.io/collector contrib=github.com/open-telemetry/opentelemetry-collector-contrib
@@ -68,6 +68,8 @@ dist: {name: otelcol, output_path: $1/out, module: local/otelcol, version: ${OTE
 receivers:
   - gomod: $contrib/receiver/filelogreceiver $OTELCOL
   - gomod: $core/receiver/otlpreceiver $OTELCOL
+processors:
+  - gomod: $contrib/processor/k8sattributesprocessor $OTELCOL
 exporters:
   - gomod: $core/exporter/otlphttpexporter $OTELCOL
 extensions:

@@ -12,6 +12,8 @@ pub(crate) enum Error {
     File { path: PathBuf, source: io::Error },
     #[error("{what}: {source}")]
     System { what: &'static str, source: io::Error },
+    #[error("API server: {0:#}")]
+    Kube(anyhow::Error),
     #[error("{0}")]
     Setup(String),
     #[error("interrupted")]

@@ -11,11 +11,13 @@ mod agents;
 mod cores;
 mod error;
 mod gateway;
+mod goals;
 mod machine;
 mod measure;
 mod node;
 mod noisy;
 mod outcome;
+mod pairs;
 mod programs;
 mod progress;
 mod push;
@@ -31,8 +33,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use cores::Cores;
 use error::{Error, Result};
+use goals::Judgement;
 use machine::Machine;
-use noisy::Verdict;
 use outcome::Outcome;
 
 /// Measures Sluice's programs, each on one core, the agent beside a peer.
@@ -46,10 +48,10 @@ struct Arguments {
     /// Without the OpenTelemetry Collector
     #[arg(long)]
     without_peer: bool,
-    /// `noisy`: pairs of runs, with the noisy tenant and without; one where it is to be quick
+    /// `noisy`, `noisy-pod`: pairs of runs, with what is noisy and without; one where it is to be quick
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pairs: u32,
-    /// `noisy`: for how long each run writes; a third of it where it is to be quick
+    /// `noisy`, `noisy-pod`: for how long each run writes; a third of it where it is to be quick
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=600))]
     seconds: u64,
     /// Where the results go; `machine.json` is written beside it
@@ -63,6 +65,8 @@ enum What {
     Gateway,
     /// Agent and gateway together, beside a tenant at ten times its limit; fails if the others feel it
     Noisy,
+    /// The agent beside a pod that writes a hundred times as much as each of fifty others; fails if these feel it
+    NoisyPod,
     All,
 }
 
@@ -96,11 +100,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     if !outcomes.is_empty() {
         report(&arguments.out, &outcomes, &machine)?;
     }
-    let verdict = ended?;
-    if let Some(verdict) = &verdict {
-        println!("\n{verdict}");
-    }
-    Ok(verdict.is_none_or(|verdict| verdict.passed()))
+    let judgements = ended?;
+    println!();
+    judgements.iter().for_each(|judgement| print!("{}", judgement.text));
+    Ok(judgements.iter().all(|judgement| judgement.passed))
 }
 
 fn report(out: &Path, outcomes: &[Outcome], machine: &Machine) -> Result<()> {
@@ -115,21 +118,25 @@ fn report(out: &Path, outcomes: &[Outcome], machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-async fn measure(arguments: &Arguments, cores: Cores, outcomes: &mut Vec<Outcome>) -> Result<Option<Verdict>> {
+async fn measure(arguments: &Arguments, cores: Cores, outcomes: &mut Vec<Outcome>) -> Result<Vec<Judgement>> {
+    let mut judgements = Vec::new();
+    let of_agents = agents::Plan { cores, quick: arguments.quick, peer: !arguments.without_peer };
     if matches!(arguments.what, What::Agent | What::All) {
-        let plan = agents::Plan { cores, quick: arguments.quick, peer: !arguments.without_peer };
-        agents::run(plan, outcomes).await?;
+        judgements.extend(agents::run(of_agents, outcomes).await?);
     }
     if matches!(arguments.what, What::Gateway | What::All) {
         let plan = gateway::Plan { cores, quick: arguments.quick };
         gateway::run(plan, outcomes).await?;
     }
-    if matches!(arguments.what, What::Noisy | What::All) {
-        let Arguments { pairs, seconds, .. } = *arguments;
-        let (pairs, seconds) = if arguments.quick { (1, seconds / 3) } else { (pairs, seconds) };
-        return Ok(Some(noisy::run(noisy::Plan { cores, pairs, seconds }, outcomes).await?));
+    let Arguments { pairs, seconds, .. } = *arguments;
+    let (pairs, seconds) = if arguments.quick { (1, seconds / 3) } else { (pairs, seconds) };
+    if matches!(arguments.what, What::NoisyPod | What::All) {
+        judgements.push(agents::noisy_pod(of_agents, pairs, seconds, outcomes).await?.into());
     }
-    Ok(None)
+    if matches!(arguments.what, What::Noisy | What::All) {
+        judgements.push(noisy::run(noisy::Plan { cores, pairs, seconds }, outcomes).await?.into());
+    }
+    Ok(judgements)
 }
 
 async fn interrupted() {

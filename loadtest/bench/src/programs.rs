@@ -16,18 +16,22 @@ use crate::{
 /// For one of ours to be ready.
 const START: Duration = Duration::from_secs(20);
 
-/// Writes `settings` into `dir`, which is made, and starts `program` with them on the measured core.
-pub(crate) fn start(cores: Cores, program: PathBuf, arguments: &[&str], dir: &Path, settings: &str) -> Result<Program> {
+/// A program that works in `dir`; the path of its settings is to follow the `arguments`.
+pub(crate) fn spec(program: PathBuf, arguments: &[&str], dir: &Path) -> Spec {
+    arguments.iter().fold(Spec::new(program, dir.join("log")), |spec, argument| spec.arg(*argument))
+}
+
+/// Writes `settings` into `dir`, which is made, and starts a program with them on the measured core.
+pub(crate) fn start(cores: Cores, spec: Spec, dir: &Path, settings: &str) -> Result<Program> {
     fs::create_dir_all(dir).at(dir)?;
     let file = settings_file(dir);
     fs::write(&file, settings).at(&file)?;
-    let spec = arguments.iter().fold(Spec::new(program, dir.join("log")), |spec, argument| spec.arg(*argument));
     cores.on_measured(|| Ok(Program::start(spec.arg(file))?))
 }
 
 /// The same for a program of ours that serves `admin`; waits until it is ready.
 pub(crate) async fn start_ours(cores: Cores, name: &str, dir: &Path, settings: &str, admin: u16) -> Result<Program> {
-    let mut program = start(cores, our_binary(name)?, &OURS, dir, settings)?;
+    let mut program = start(cores, spec(our_binary(name)?, &OURS, dir), dir, settings)?;
     program.wait_for_http(&format!("http://127.0.0.1:{admin}/readyz"), START).await?;
     Ok(program)
 }

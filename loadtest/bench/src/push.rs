@@ -15,6 +15,7 @@ use axum::{
     routing::get,
 };
 use bytes::Bytes;
+use memchr::memmem;
 use serde_json::value::RawValue;
 use sluice_harness::{latency::now_ns, sink::Sink};
 use sluice_wire::{
@@ -25,6 +26,8 @@ use sluice_wire::{
     push::{self, Hello},
 };
 
+/// How a record's labels begin: with the first name in order.
+const LABELS: &[u8] = b",\"k8s_labels\":{\"app.kubernetes.io/component\":";
 const JOURNAL: JournalId = JournalId(*b"benchmark's sink");
 
 #[derive(Debug, Clone)]
@@ -53,6 +56,8 @@ pub(crate) struct Blocks {
     /// Of each block's first record: the members that are the source's, not the application's.
     metadata_bytes: u64,
     looked_into: u64,
+    /// Of these, the ones without labels of their pod.
+    pub(crate) undescribed: u64,
 }
 
 impl Blocks {
@@ -122,9 +127,11 @@ impl Work {
         self.blocks.records += u64::from(header.records);
         self.blocks.raw_bytes += raw.len() as u64;
         self.blocks.payload_bytes += block.payload.len() as u64;
-        if let Some(bytes) = raw.split(|byte| *byte == b'\n').next().and_then(metadata_bytes) {
+        let first = raw.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        if let Some(bytes) = metadata_bytes(first) {
             self.blocks.metadata_bytes += bytes;
             self.blocks.looked_into += 1;
+            self.blocks.undescribed += u64::from(memmem::find(first, LABELS).is_none());
         }
         Ok(raw)
     }

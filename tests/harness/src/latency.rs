@@ -44,6 +44,11 @@ impl Latencies {
         self.0.saturating_record(seen_ns.saturating_sub(written_ns) / 1000);
     }
 
+    /// Takes those of another, too.
+    pub fn add(&mut self, other: &Self) {
+        self.0 += &other.0;
+    }
+
     #[must_use]
     pub fn summary(&self) -> Summary {
         let ms = |quantile| millis(self.0.value_at_quantile(quantile));

@@ -21,11 +21,27 @@ pub struct Mix {
     pub stderr: f64,
     /// Lines whose time carries the node's zone instead of Z.
     pub zoned: f64,
+    /// Lines whose text ends in a secret: an address, a card's number, a token.
+    #[serde(default)]
+    pub secrets: f64,
+    /// Of the lines that are not JSON those that an exception's frames follow, which are lines without a number.
+    #[serde(default)]
+    pub traces: f64,
 }
 
 impl Default for Mix {
     fn default() -> Self {
-        Self { seed: 1, line_size: 200, json: 0.5, odd: 0.1, partial: 0.02, stderr: 0.1, zoned: 0.1 }
+        Self {
+            seed: 1,
+            line_size: 200,
+            json: 0.5,
+            odd: 0.1,
+            partial: 0.02,
+            stderr: 0.1,
+            zoned: 0.1,
+            secrets: 0.0,
+            traces: 0.0,
+        }
     }
 }
 
@@ -36,6 +52,8 @@ pub struct Shape {
     /// The number of pieces that a split line is written in; 1 for the others.
     pub pieces: u64,
     pub zoned: bool,
+    /// Lines that follow on it.
+    pub frames: &'static [&'static str],
     filler_len: usize,
     filler_at: u64,
     tail: Tail,
@@ -53,8 +71,18 @@ impl Mix {
         let zoned = dice.chance(self.zoned);
         let mean = line::filler_for(self.line_size) as u64;
         let filler_len = usize::try_from(mean / 2 + dice.below(mean + 1)).expect("a line fits in memory");
-        let tail = if dice.chance(0.125) { *dice.pick(TAILS) } else { NO_TAIL };
-        Shape { json, pieces, zoned, filler_len, filler_at: dice.next(), tail }
+        let mut tail = if dice.chance(0.125) { *dice.pick(TAILS) } else { NO_TAIL };
+        let filler_at = dice.next();
+        // Drawn last: without these two shares every line is what it was before there were any.
+        if dice.chance(self.secrets) {
+            tail = *dice.pick(SECRETS);
+        }
+        let has_frames = json.is_none() && pieces == 1 && dice.chance(self.traces);
+        if has_frames {
+            tail = EXCEPTION;
+        }
+        let frames = if has_frames { FRAMES } else { &[] };
+        Shape { json, pieces, zoned, frames, filler_len, filler_at, tail }
     }
 
     /// The stream of the `nth` line that a source writes.
@@ -210,6 +238,37 @@ const TAILS: &[Tail] = &[
     Tail { raw: r#" {"not":"an object""#, json: r#" {\"not\":\"an object\""# },
 ];
 
+/// What redaction is for. The card is one of those that networks give out for tests.
+const SECRETS: &[Tail] = &[
+    Tail { raw: " sent to jane.doe@mail.example.com", json: " sent to jane.doe@mail.example.com" },
+    Tail { raw: " card 4111 1111 1111 1111 declined", json: " card 4111 1111 1111 1111 declined" },
+    Tail {
+        raw: " authorization: Bearer 9f86d081884c7d659a2feaa0c55ad015",
+        json: " authorization: Bearer 9f86d081884c7d659a2feaa0c55ad015",
+    },
+];
+
+const EXCEPTION: Tail = Tail {
+    raw: " java.lang.IllegalStateException: no such card",
+    json: " java.lang.IllegalStateException: no such card",
+};
+
+/// As a Java runtime prints them.
+const FRAMES: &[&str] = &[
+    "\tat shop.settlement.Ledger.post(Ledger.java:214)",
+    "\tat shop.settlement.Ledger.postAll(Ledger.java:171)",
+    "\tat shop.settlement.SettlementJob.settle(SettlementJob.java:88)",
+    "\tat shop.settlement.SettlementJob.run(SettlementJob.java:41)",
+    "\tat java.base/java.util.concurrent.Executors$RunnableAdapter.call(Executors.java:572)",
+    "\tat java.base/java.util.concurrent.FutureTask.run(FutureTask.java:317)",
+    "\tat java.base/java.util.concurrent.ThreadPoolExecutor.runWorker(ThreadPoolExecutor.java:1144)",
+    "\tat java.base/java.util.concurrent.ThreadPoolExecutor$Worker.run(ThreadPoolExecutor.java:642)",
+    "\tat java.base/java.lang.Thread.run(Thread.java:1583)",
+    "Caused by: java.net.SocketTimeoutException: Read timed out",
+    "\tat java.base/sun.nio.ch.NioSocketImpl.timedRead(NioSocketImpl.java:278)",
+    "\t... 9 more",
+];
+
 /// The three values that a template may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot {
@@ -312,8 +371,24 @@ mod tests {
     }
 
     #[test]
+    fn secrets_and_traces_change_no_other_line() {
+        let plain = Mix::default();
+        let mix = Mix { secrets: 0.02, traces: 0.02, ..Mix::default() };
+        let (mut secrets, mut traces) = (0, 0);
+        for seq in 0..20_000 {
+            let (before, after) = (plain.shape(3, Stream::Stdout, seq), mix.shape(3, Stream::Stdout, seq));
+            assert!(before.frames.is_empty());
+            traces += usize::from(!after.frames.is_empty());
+            secrets += usize::from(SECRETS.contains(&after.tail));
+            assert_eq!(Shape { tail: before.tail, frames: &[], ..after }, before);
+        }
+        assert!((300..500).contains(&secrets), "{secrets}");
+        assert!((130..270).contains(&traces), "half of the lines are JSON, and have none: {traces}");
+    }
+
+    #[test]
     fn tails_are_the_same_text_escaped() {
-        for tail in TAILS {
+        for tail in TAILS.iter().chain(SECRETS).chain([&EXCEPTION]) {
             let decoded: String = serde_json::from_str(&format!("\"{}\"", tail.json)).expect("JSON");
             assert_eq!(decoded, tail.raw);
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -52,6 +52,19 @@ impl Api {
     /// The API server does not want it.
     pub async fn create_pod(&self, namespace: &str, yaml: &str) -> Result<()> {
         self.create(&format!("/api/v1/namespaces/{namespace}/pods"), yaml).await
+    }
+
+    /// Gives a pod the status that a kubelet would give it, where there is none.
+    ///
+    /// # Errors
+    /// There is no such pod, or the API server does not want it.
+    pub async fn set_pod_status(&self, namespace: &str, name: &str, status: Value) -> Result<()> {
+        let mut pod = self.pod(namespace, name).await?.with_context(|| format!("no pod {namespace}/{name}"))?;
+        pod["status"] = status;
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status");
+        let (status, body) = self.call(Method::PUT, &path, Some(&pod.to_string())).await?;
+        ensure!(status.is_success(), "status of pod {namespace}/{name}: {status}: {body}");
+        Ok(())
     }
 
     /// What the API server knows of a pod.

@@ -9,7 +9,7 @@
 //! What an agent can be asked for is what reached the disk, not what a program wrote: so the [`witness`] links every
 //! log file as soon as it exists, and what the kubelet rotates away or removes stays readable for the verdict.
 //!
-//! - The node: [`cluster`] runs the scripts beside this crate, [`api`] talks to it, [`pods`] says what runs on it.
+//! - The node: [`server`] and [`cluster`] run the scripts beside this crate, [`api`] talks to them, [`pods`] says what runs on it.
 //! - The rig: [`rig`] is the agent, as a process or as a pod, and the gateway, and what befalls them.
 //! - The books: [`witness`], [`disk`], [`delivered`], [`verdict`].
 
@@ -19,5 +19,6 @@ pub mod delivered;
 pub mod disk;
 pub mod pods;
 pub mod rig;
+pub mod server;
 pub mod verdict;
 pub mod witness;

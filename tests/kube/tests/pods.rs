@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use sluice_harness::metrics::Metrics;
 use sluice_harness::ports;
 use sluice_harness::process::{Program, Spec};
-use sluice_kube_tests::cluster::{Cluster, NODE};
+use sluice_kube_tests::cluster::NODE;
+use sluice_kube_tests::server::Server;
 use tokio::task::JoinSet;
 
 const PODS: usize = 500;
@@ -53,12 +54,12 @@ struct Rig {
     agent: Program,
     agent_admin: String,
     _gateway: Program,
-    cluster: Arc<Cluster>,
+    cluster: Arc<Server>,
 }
 
 impl Rig {
     async fn start() -> Result<Self> {
-        let cluster = Cluster::without_node()?;
+        let cluster = Server::start()?;
         let path = |name: &str| cluster.path(name);
         let [push, admin, agent_admin] = [ports::free()?, ports::free()?, ports::free()?];
         fs::create_dir_all(path("pods"))?;
@@ -84,7 +85,7 @@ impl Rig {
                 path("state").display(),
                 path("pods").display(),
                 FORGET_AFTER.as_secs(),
-                path("admin.kubeconfig").display(),
+                cluster.kubeconfig().display(),
             ),
         )?;
         let started = async |name: &str, short: &str, admin: u16| -> Result<Program> {
@@ -139,7 +140,7 @@ fn namespace(nth: usize) -> String {
 }
 
 /// A pod's whole life.
-async fn live(cluster: Arc<Cluster>, nth: usize, namespace: String) -> Result<()> {
+async fn live(cluster: Arc<Server>, nth: usize, namespace: String) -> Result<()> {
     let name = format!("pod-{nth}");
     let api = cluster.api();
     let pod = json!({

@@ -1,10 +1,10 @@
 //! Who is measured, and how each is started.
 
-use std::{net::SocketAddr, path::Path};
+use std::path::Path;
 
 use sluice_harness::process::Program;
 
-use super::{otelcol, sluice};
+use super::{Job, otelcol, sluice};
 use crate::{cores::Cores, error::Result, programs};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,16 +30,19 @@ impl Contender {
         }
     }
 
-    /// Starts it on the measured core, with `state` as its own empty directory. It reads everything below
-    /// `pods` from the beginning and sends it to the sink.
-    pub(super) fn start(self, cores: Cores, pods: &Path, state: &Path, sink: SocketAddr) -> Result<Program> {
-        match self {
-            Self::Sluice => {
-                programs::start(cores, sluice::binary()?, &programs::OURS, state, &sluice::settings(pods, state, sink))
-            }
+    /// Starts it on the measured core, with `state` as its own empty directory.
+    pub(super) fn start(self, cores: Cores, job: &Job<'_>, state: &Path) -> Result<Program> {
+        let (spec, settings) = match self {
+            Self::Sluice => (programs::spec(sluice::binary()?, &programs::OURS, state), sluice::settings(job, state)),
             Self::Otelcol => {
-                programs::start(cores, otelcol::binary()?, &["--config"], state, &otelcol::settings(pods, sink))
+                let spec = programs::spec(otelcol::binary()?, &["--config"], state);
+                let spec = match job.kubeconfig {
+                    Some(kubeconfig) => spec.env("KUBECONFIG", kubeconfig),
+                    None => spec,
+                };
+                (spec, otelcol::settings(job))
             }
-        }
+        };
+        programs::start(cores, spec, state, &settings)
     }
 }

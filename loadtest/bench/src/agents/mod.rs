@@ -1,7 +1,11 @@
-//! The agents: Sluice's own and a peer, on the same files, the same core and the same sink.
+//! The agents: Sluice's own and a peer, on the same files, the same core, the same API server and the same sink.
 
+mod case;
 mod catch_up;
+mod cluster;
 mod contender;
+mod job;
+mod noisy_pod;
 mod otelcol;
 pub(crate) mod sluice;
 mod steady;
@@ -12,12 +16,13 @@ use sluice_harness::{
     dirs::TestDir,
     manifest::Manifest,
     process::Program,
-    sink::{self, Report, Sink},
+    sink::{self, Report, Sink, Tls},
 };
 
 use crate::{
     cores::Cores,
-    error::Result,
+    error::{Error, Result},
+    goals::Judgement,
     measure::{Used, Watch},
     outcome::{Outcome, mib},
     programs,
@@ -25,7 +30,12 @@ use crate::{
     push::PushSink,
 };
 
+use case::Case;
+use cluster::Cluster;
 use contender::Contender;
+
+pub(crate) use job::Job;
+pub(crate) use noisy_pod::run as noisy_pod;
 
 /// For a program's last words; it has nothing left to send.
 const STOP: Duration = Duration::from_secs(30);
@@ -42,39 +52,57 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 struct Bench {
     plan: Plan,
+    cluster: Cluster,
     dir: TestDir,
     sink: Sink,
     push: PushSink,
-    address: SocketAddr,
+    plain: SocketAddr,
+    tls: Tls,
+    secured: SocketAddr,
 }
 
-/// Adds one outcome for each case and contender.
-pub(crate) async fn run(plan: Plan, outcomes: &mut Vec<Outcome>) -> Result<()> {
-    let dir = TestDir::new("bench")?;
-    let sink = Sink::default();
-    let push = PushSink::new(sink.clone());
-    let router = sink.router().merge(push.router());
-    let address = sink::serve(([127, 0, 0, 1], 0).into(), router).await?;
-    let bench = Bench { plan, dir, sink, push, address };
-    for contender in bench.contenders() {
-        contender.prepare()?;
+/// Adds one outcome for each case and contender; judges those of ours.
+pub(crate) async fn run(plan: Plan, outcomes: &mut Vec<Outcome>) -> Result<Vec<Judgement>> {
+    if plan.peer {
+        Contender::Otelcol.prepare()?;
     }
-    catch_up::run(&bench, outcomes).await?;
-    steady::run(&bench, outcomes).await
+    let bench = Bench::start(plan).await?;
+    let mut judgements = catch_up::run(&bench, outcomes).await?;
+    judgements.extend(steady::run(&bench, outcomes).await?);
+    Ok(judgements)
 }
 
 impl Bench {
-    fn contenders(&self) -> &'static [Contender] {
-        if self.plan.peer { &[Contender::Sluice, Contender::Otelcol] } else { &[Contender::Sluice] }
+    async fn start(plan: Plan) -> Result<Self> {
+        let dir = TestDir::new("bench")?;
+        let sink = Sink::default();
+        let push = PushSink::new(sink.clone());
+        let router = sink.router().merge(push.router());
+        let plain = sink::serve(([127, 0, 0, 1], 0).into(), router.clone()).await?;
+        let tls = Tls::new(dir.join("ca.pem"))?;
+        let secured = sink::serve_tls(([127, 0, 0, 1], 0).into(), router, &tls).await?;
+        let cluster = Cluster::start().await?;
+        Ok(Self { plan, cluster, dir, sink, push, plain, tls, secured })
     }
 
-    /// Starts a contender over `pods` with a state of its own and an empty sink.
-    fn start(&self, contender: Contender, case: &'static str, pods: &Path) -> Result<Attempt<'_>> {
+    fn contenders(&self, case: &Case) -> impl Iterator<Item = Contender> + use<> {
+        let peer = self.plan.peer;
+        case.contenders.iter().copied().filter(move |contender| peer || *contender == Contender::Sluice)
+    }
+
+    /// Starts a contender over `pods` with a new state of its own and an empty sink.
+    fn start_one(&self, contender: Contender, case: &Case, pods: &Path) -> Result<Attempt<'_>> {
         self.sink.reset();
         self.push.reset();
-        let state = self.dir.join(format!("{case}-{}-state", contender.name()));
-        let program = contender.start(self.plan.cores, pods, &state, self.address)?;
-        Ok(Attempt { bench: self, contender, case, program })
+        let state = tempfile::Builder::new().prefix("state-").tempdir_in(self.dir.path());
+        let state = state.map_err(|source| Error::System { what: "no directory", source })?;
+        let kubeconfig = self.cluster.server.kubeconfig();
+        let mut job = Job { multiline: case.multiline, redaction: case.redaction, ..Job::plain(pods, self.plain) };
+        if case.cluster {
+            job = Job { sink: self.secured, ca: Some(&self.tls.ca_file), kubeconfig: Some(&kubeconfig), ..job };
+        }
+        let program = contender.start(self.plan.cores, &job, state.path())?;
+        Ok(Attempt { bench: self, contender, case: *case, program, _state: state })
     }
 }
 
@@ -83,13 +111,15 @@ impl Bench {
 struct Attempt<'a> {
     bench: &'a Bench,
     contender: Contender,
-    case: &'static str,
+    case: Case,
     program: Program,
+    // After the program: it is gone when its files are.
+    _state: tempfile::TempDir,
 }
 
 impl Attempt<'_> {
     fn progress(&self) -> Progress {
-        Progress::of(format!("{} {}", self.contender.name(), self.case))
+        Progress::of(format!("{} {}", self.contender.name(), self.case.name))
     }
 
     /// Ends the program, of which nothing more is expected. The lines of `manifest` were to arrive and those of
@@ -118,6 +148,7 @@ impl Attempt<'_> {
         let mut more = BTreeMap::from([
             ("seconds", seconds),
             ("lines", written as f64),
+            ("records", report.records as f64),
             ("log_bytes", log_bytes as f64),
             ("cpu_seconds", used.cpu_seconds),
             ("cpu_cores", used.cpu_seconds / used.time.as_secs_f64()),
@@ -137,19 +168,20 @@ impl Attempt<'_> {
                 ("compression_ratio", blocks.ratio()),
             ]);
         }
+        if self.case.cluster {
+            let undescribed = blocks.undescribed + report.resources - report.described;
+            more.insert("undescribed", undescribed as f64);
+        }
         Outcome {
-            program: self.contender.name(),
-            case: self.case,
             lines_per_s: report.distinct as f64 / seconds,
             mb_per_s: arrived_bytes / 1e6 / seconds,
             cpu_s_per_gb: used.cpu_seconds / (arrived_bytes / 1e9),
             peak_rss_mib: mib(used.peak_rss_kib),
             wire_bytes: report.wire_bytes,
-            p50_ms: None,
-            p99_ms: None,
             lost: written.saturating_sub(report.distinct),
             duplicated: report.duplicates,
             more,
+            ..Outcome::empty(self.contender.name(), self.case.name)
         }
     }
 }

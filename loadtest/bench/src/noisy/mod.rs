@@ -10,16 +10,24 @@ mod run;
 mod settings;
 mod stack;
 mod tenants;
-mod verdict;
 
 use sluice_harness::dirs::TestDir;
 
-use crate::{cores::Cores, error::Result, node, outcome::Outcome};
+use crate::{
+    cores::Cores,
+    error::Result,
+    node,
+    outcome::Outcome,
+    pairs::{self, Limit, Verdict},
+};
 
 use run::Shape;
-use verdict::Pair;
 
-pub(crate) use verdict::Verdict;
+/// What the noisy tenant may cost the others.
+const LIMITS: &[Limit] = &[
+    Limit { figure: "p50_ms", times: 1.25, more: Some(50.0) },
+    Limit { figure: "cpu_s_per_gb", times: 1.10, more: None },
+];
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
@@ -33,18 +41,8 @@ pub(crate) struct Plan {
 pub(crate) async fn run(plan: Plan, outcomes: &mut Vec<Outcome>) -> Result<Verdict> {
     let Plan { cores, pairs, seconds } = plan;
     let scratch = TestDir::new("bench")?;
-    let text_bytes = node::text_bytes(scratch.path(), seconds * tenants::QUIET_RATE)?;
+    let text_bytes = node::text_bytes(scratch.path(), seconds * tenants::QUIET_RATE, false)?;
     let shape = Shape { cores, seconds, text_bytes };
-    let mut measured = Vec::new();
-    for nth in 0..pairs {
-        // The order changes from pair to pair: what drifts meanwhile falls on both sides alike.
-        let with_first = nth % 2 == 1;
-        let first = run::run(shape, with_first).await?;
-        outcomes.push(first.outcome.clone());
-        let second = run::run(shape, !with_first).await?;
-        outcomes.push(second.outcome.clone());
-        let (without, with) = if with_first { (second, first) } else { (first, second) };
-        measured.push(Pair { without, with });
-    }
-    Ok(Verdict::of(measured))
+    let pairs = pairs::measure(pairs, outcomes, async |with| run::run(shape, with).await).await?;
+    Ok(Verdict::of("noisy tenant", LIMITS, pairs))
 }

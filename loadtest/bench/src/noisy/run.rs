@@ -16,6 +16,7 @@ use crate::{
     cores::Cores,
     error::Result,
     outcome::{Outcome, mib},
+    pairs::Run,
     progress::Progress,
 };
 
@@ -38,14 +39,6 @@ pub(super) struct Shape {
     pub(super) cores: Cores,
     pub(super) seconds: u64,
     pub(super) text_bytes: usize,
-}
-
-/// What came of one.
-#[derive(Debug, Clone)]
-pub(super) struct Run {
-    pub(super) outcome: Outcome,
-    /// What the checker found wrong.
-    pub(super) faults: Vec<String>,
 }
 
 /// The part of a run that is measured.

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, path::Path};
 
 use super::tenants;
-use crate::agents::sluice;
+use crate::agents::{Job, sluice};
 
 /// Where the two listen.
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +14,7 @@ pub(super) struct Ports {
 }
 
 pub(super) fn agent(ports: Ports, pods: &Path, state: &Path) -> String {
-    let settings = sluice::settings(pods, state, ([127, 0, 0, 1], ports.push).into());
+    let settings = sluice::settings(&Job::plain(pods, ([127, 0, 0, 1], ports.push).into()), state);
     format!("{settings}admin: 127.0.0.1:{}\n", ports.agent_admin)
 }
 

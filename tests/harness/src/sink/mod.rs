@@ -10,6 +10,7 @@
 mod body;
 mod otlp;
 mod tally;
+mod tls;
 
 use std::{
     io,
@@ -35,6 +36,7 @@ use crate::{
 use tally::{Batch, Tally};
 
 pub use tally::Report;
+pub use tls::{Tls, serve_tls};
 
 /// Counts on behalf of all its clones.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +116,9 @@ async fn otlp_logs(State(sink): State<Sink>, request: Request) -> Result<Respons
     let body_bytes = received.decoded.len() as u64;
     let logs = otlp::ExportLogs::decode(received.decoded).map_err(|_| sink.refuse(StatusCode::BAD_REQUEST))?;
     let batch = Batch::of_records(logs.records().map(|record| &record[..]));
-    sink.tally().add(&Batch { wire_bytes: received.wire_bytes, body_bytes, ..batch }, received_ns);
+    let (resources, described) = logs.resources();
+    let batch = Batch { wire_bytes: received.wire_bytes, body_bytes, resources, described, ..batch };
+    sink.tally().add(&batch, received_ns);
     // An empty ExportLogsServiceResponse: everything was taken.
     Ok(([(header::CONTENT_TYPE, "application/x-protobuf")], Body::empty()).into_response())
 }

@@ -1,6 +1,6 @@
 //! What a sink has received so far.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use memchr::memmem;
 use serde::Serialize;
@@ -17,6 +17,9 @@ pub(crate) struct Batch {
     pub(crate) wire_bytes: u64,
     pub(crate) body_bytes: u64,
     pub(crate) records: u64,
+    /// OTLP's resources, and those of them that have a pod's labels.
+    pub(crate) resources: u64,
+    pub(crate) described: u64,
     /// At most one for each record.
     pub(crate) headers: Vec<Header>,
 }
@@ -58,10 +61,13 @@ pub(crate) struct Tally {
     body_bytes: u64,
     records: u64,
     numbered: u64,
+    resources: u64,
+    described: u64,
     duplicates: u64,
     /// By run and source; by stream.
     seen: HashMap<(u32, u32), [Seen; 2]>,
-    latencies: Latencies,
+    /// By run.
+    latencies: BTreeMap<u32, Latencies>,
     first_ns: Option<u64>,
     last_ns: u64,
 }
@@ -80,12 +86,14 @@ impl Tally {
         self.body_bytes += batch.body_bytes;
         self.records += batch.records;
         self.numbered += batch.headers.len() as u64;
+        self.resources += batch.resources;
+        self.described += batch.described;
         for header in &batch.headers {
             let id = header.id;
             let seen = &mut self.seen.entry((id.run, id.source)).or_default()[id.stream.index()];
             seen.end = seen.end.max(id.seq + 1);
             if seen.numbers.insert(id.seq) {
-                self.latencies.record(header.written_ns, received_ns);
+                self.latencies.entry(id.run).or_default().record(header.written_ns, received_ns);
             } else {
                 self.duplicates += 1;
             }
@@ -102,6 +110,8 @@ impl Tally {
     pub(crate) fn report(&self) -> Report {
         let streams = || self.seen.values().flatten();
         let distinct = streams().map(|seen| seen.numbers.len()).sum();
+        let mut all = Latencies::default();
+        self.latencies.values().for_each(|of_run| all.add(of_run));
         let seconds = self.first_ns.map_or(0.0, |first| self.last_ns.saturating_sub(first) as f64 / 1e9);
         Report {
             requests: self.requests,
@@ -116,7 +126,10 @@ impl Tally {
             sources: self.seen.len(),
             seconds,
             records_per_second: if seconds > 0.0 { self.records as f64 / seconds } else { 0.0 },
-            latency: self.latencies.summary(),
+            resources: self.resources,
+            described: self.described,
+            latency: all.summary(),
+            latency_by_run: self.latencies.iter().map(|(run, latencies)| (*run, latencies.summary())).collect(),
         }
     }
 }
@@ -142,5 +155,10 @@ pub struct Report {
     /// From the first request to the end of the last.
     pub seconds: f64,
     pub records_per_second: f64,
+    /// OTLP's resources, and those of them that have their pod's labels.
+    pub resources: u64,
+    pub described: u64,
     pub latency: Summary,
+    /// Of each of the writer's runs ([`Manifest::run`](crate::manifest::Manifest)).
+    pub latency_by_run: BTreeMap<u32, Summary>,
 }

@@ -80,13 +80,14 @@ async fn otlp_records_are_counted() {
     let scope = |seqs: std::ops::Range<u64>| otlp::ScopeLogs { records: seqs.map(record).collect() };
     let logs = otlp::ExportLogs {
         resources: vec![
-            otlp::ResourceLogs { scopes: vec![scope(0..3), scope(3..5)] },
-            otlp::ResourceLogs { scopes: vec![scope(5..9)] },
+            otlp::ResourceLogs { resource: Bytes::new(), scopes: vec![scope(0..3), scope(3..5)] },
+            otlp::ResourceLogs { resource: "\x0a\x16app.kubernetes.io/name".into(), scopes: vec![scope(5..9)] },
         ],
     };
     post(format!("{url}/v1/logs"), "gzip", gzip(&logs.encode_to_vec())).await.expect("taken");
     let report = sink.report();
     assert_eq!((report.records, report.distinct, report.missing), (9, 9, 0));
+    assert_eq!((report.resources, report.described), (2, 1));
 }
 
 #[tokio::test]
@@ -97,4 +98,20 @@ async fn bad_bodies_are_refused_and_counted() {
         assert!(matches!(answer, Err(Error::Status { status: 400 | 415, .. })), "{answer:?}");
     }
     assert_eq!((sink.report().refused, sink.report().requests), (3, 0));
+}
+
+#[tokio::test]
+async fn behind_tls_lines_are_counted_and_strangers_let_go() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let tls = Tls::new(dir.path().join("ca.pem")).expect("certificates");
+    let sink = Sink::default();
+    let address = serve_tls(([127, 0, 0, 1], 0).into(), sink.router(), &tls).await.expect("a port");
+    // Neither plain HTTP nor a client that does not know the authority gets in, or in the way.
+    post(format!("http://{address}/insert/jsonline"), "identity", json_lines(0..1)).await.expect_err("TLS only");
+    post(format!("https://{address}/insert/jsonline"), "identity", json_lines(0..1)).await.expect_err("unknown CA");
+    let ca = reqwest::Certificate::from_pem(&std::fs::read(&tls.ca_file).expect("written")).expect("PEM");
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([ca]).build().expect("a client");
+    let request = client.post(format!("https://{address}/insert/jsonline")).body(json_lines(0..10));
+    assert!(request.send().await.expect("an answer").status().is_success());
+    assert_eq!((sink.report().requests, sink.report().distinct), (1, 10));
 }

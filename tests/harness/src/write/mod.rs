@@ -39,6 +39,14 @@ const TICK: Duration = Duration::from_millis(5);
 
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
+/// A pod that somebody else knows by these names, such as an API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Stands for `/var/log/pods`.
@@ -47,6 +55,8 @@ pub struct Config {
     pub manifest: Option<PathBuf>,
     /// Names; containers are dealt out to them in turn.
     pub namespaces: Vec<String>,
+    /// The pods that containers are of, in turn; none: pods are made up, in `namespaces`.
+    pub pods: Vec<Pod>,
     pub containers: u32,
     pub containers_per_pod: u32,
     pub cluster: String,
@@ -69,6 +79,7 @@ impl Config {
             root: root.into(),
             manifest: None,
             namespaces: vec!["default".to_owned()],
+            pods: Vec::new(),
             containers: 1,
             containers_per_pod: 1,
             cluster: "test".to_owned(),
@@ -83,17 +94,22 @@ impl Config {
 
     fn check(&self) -> Result<()> {
         let wrong = |what: &str| Err(Error::Config(what.to_owned()));
-        let Mix { json, odd, partial, stderr, zoned, line_size, .. } = self.mix;
+        let Mix { json, odd, partial, stderr, zoned, secrets, traces, line_size, .. } = self.mix;
         if self.lines.is_none() && self.duration.is_none() {
             return wrong("neither lines nor a duration is given: the run would never end");
         }
         if self.namespaces.is_empty() || self.containers == 0 || self.containers_per_pod == 0 {
             return wrong("a run needs a namespace and a container");
         }
-        if self.namespaces.iter().any(|name| name.is_empty() || name.contains(['_', '/'])) {
-            return wrong("a namespace is empty or contains _ or /");
+        let names =
+            self.namespaces.iter().chain(self.pods.iter().flat_map(|pod| [&pod.namespace, &pod.name, &pod.uid]));
+        if names.into_iter().any(|name| name.is_empty() || name.contains(['_', '/'])) {
+            return wrong("a name is empty or contains _ or /");
         }
-        if [json, odd, partial, stderr, zoned].iter().any(|share| !(0.0..=1.0).contains(share)) {
+        if !self.pods.is_empty() && self.containers > self.containers_per_pod.saturating_mul(index(self.pods.len())) {
+            return wrong("there are more containers than the pods have");
+        }
+        if [json, odd, partial, stderr, zoned, secrets, traces].iter().any(|share| !(0.0..=1.0).contains(share)) {
             return wrong("a share is not from 0 to 1");
         }
         if self.rotation.keep == Some(0) {
@@ -344,9 +360,13 @@ fn index(source: usize) -> u32 {
 }
 
 /// Containers of a pod follow each other; pods are dealt out to the namespaces. The run is part of the pod's
-/// name and uid, so that two runs under one root are different pods.
+/// name and uid, so that two runs under one root are different pods, unless they are known elsewhere.
 fn source(config: &Config, run: u32, index: u32) -> Source {
     let pod = index / config.containers_per_pod;
+    let container = format!("c{}", index % config.containers_per_pod);
+    if let Some(Pod { namespace, name, uid }) = config.pods.get(pod as usize).cloned() {
+        return Source { namespace, pod: name, uid, container, stdout: 0, stderr: 0 };
+    }
     let mut dice = Dice::new(config.mix.seed, u64::from(run), u64::from(pod));
     let (high, low) = (dice.next(), dice.next());
     let uid = format!(
@@ -361,7 +381,7 @@ fn source(config: &Config, run: u32, index: u32) -> Source {
         namespace: config.namespaces[pod as usize % config.namespaces.len()].clone(),
         pod: format!("writer-{run:08x}-{pod}"),
         uid,
-        container: format!("c{}", index % config.containers_per_pod),
+        container,
         stdout: 0,
         stderr: 0,
     }

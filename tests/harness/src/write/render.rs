@@ -63,6 +63,11 @@ impl Renderer {
             return false;
         }
         out.push(b'\n');
+        for frame in shape.frames {
+            push_prefix(&mut self.stamps, out, now_ns, shape.zoned, id.stream, true);
+            out.extend_from_slice(frame.as_bytes());
+            out.push(b'\n');
+        }
         true
     }
 

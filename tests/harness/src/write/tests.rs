@@ -157,3 +157,31 @@ fn a_run_can_be_stopped() {
     let manifest = running.stop().expect("written");
     assert!(manifest.complete && manifest.lines() > 0);
 }
+
+#[test]
+fn pods_that_are_known_elsewhere_write_under_their_names() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pod = |nth: u32| Pod { namespace: "shop".into(), name: format!("pay-{nth}"), uid: format!("uid-{nth}") };
+    let config = Config { containers: 2, lines: Some(100), pods: vec![pod(0), pod(1)], ..config(dir.path()) };
+    let manifest = run(&config).expect("written");
+    assert!(dir.path().join("shop_pay-1_uid-1/c0/0.log").is_file());
+    assert_all_there(&config, &manifest);
+    let too_many = Config { containers: 3, ..config };
+    assert!(matches!(run(&too_many), Err(Error::Config(_))));
+}
+
+#[test]
+fn frames_follow_on_their_exception_and_have_no_number() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mix = Mix { json: 0.0, partial: 0.0, traces: 0.1, ..Mix::default() };
+    let config = Config { namespaces: vec!["a".into()], lines: Some(1_000), mix, ..Config::new(dir.path()) };
+    let manifest = run(&config).expect("written");
+    let text = fs::read_to_string(log_path(&config, &manifest.sources[0])).expect("a log");
+    assert_eq!(text.len() as u64, manifest.cri_bytes);
+    let is_exception = |line: &&str| line.contains("IllegalStateException");
+    let exceptions = text.lines().filter(is_exception).count();
+    assert!((60..150).contains(&exceptions), "{exceptions}");
+    assert_eq!(text.lines().count(), 1_000 + 12 * exceptions);
+    let mut lines = text.lines().skip_while(|line| !is_exception(line)).skip(1);
+    assert!(lines.next().expect("a frame").ends_with(" F \tat shop.settlement.Ledger.post(Ledger.java:214)"));
+}

@@ -125,6 +125,7 @@ impl TryFrom<Args> for Config {
             root: args.root,
             manifest: Some(args.manifest),
             namespaces: args.namespaces,
+            pods: Vec::new(),
             containers: args.containers,
             containers_per_pod: args.containers_per_pod,
             cluster: args.cluster,
@@ -140,6 +141,7 @@ impl TryFrom<Args> for Config {
                 partial: args.partial,
                 stderr: args.stderr,
                 zoned: args.zoned,
+                ..Mix::default()
             },
             rotation: Rotation {
                 every: args.rotate_every,
