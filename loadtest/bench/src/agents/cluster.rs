@@ -105,7 +105,10 @@ fn labels(nth: u32) -> Value {
 }
 
 fn status(nth: u32) -> Value {
-    let id = format!("containerd://{:064x}", u128::from(nth + 1) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835_u128 >> 3);
+    let id = format!(
+        "containerd://{:064x}",
+        u128::from(nth + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) >> 3
+    );
     let address = format!("10.12.{}.{}", nth / 200, nth % 200 + 10);
     let time = "2026-11-20T09:12:46Z";
     let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": time});
