@@ -29,7 +29,7 @@ impl Log {
                 if !is_gzip(path) && size >= file.read {
                     file.size = size;
                 }
-                return Ok(Opened::Known(self.meet_again(at, path, age)));
+                return Ok(Opened::Known(self.meet_again(at, path, age, known)));
             }
             self.files.remove(at);
         }
@@ -37,14 +37,14 @@ impl Log {
             && let Some(at) = self.files.iter().position(|file| file.age == *age)
         {
             // The kubelet's compressed copy of what is here already.
-            return Ok(Opened::Known(self.meet_again(at, path, age)));
+            return Ok(Opened::Known(self.meet_again(at, path, age, known)));
         }
         let Some(mut file) = LogFile::open(path, age)? else { return Ok(Opened::Gone) };
         if file.identify(&self.key, start, known)?
             && file.content.as_ref().is_some_and(Content::is_compressed)
             && let Some(at) = self.renamed_and_compressed(&file, known)
         {
-            return Ok(Opened::Known(self.meet_again(at, path, age)));
+            return Ok(Opened::Known(self.meet_again(at, path, age, known)));
         }
         let identity = file.identity;
         self.files.push_back(file);
@@ -71,8 +71,12 @@ impl Log {
         })
     }
 
-    fn meet_again(&mut self, at: usize, path: &Path, age: &Age) -> Identity {
+    fn meet_again(&mut self, at: usize, path: &Path, age: &Age, known: &mut dyn Known) -> Identity {
         let file = &mut self.files[at];
+        if file.age != *age {
+            // It was empty when it was opened: its place is that of its first line. What it cannot read, it is not.
+            let _ = file.identify(&self.key, StartFrom::Beginning, known);
+        }
         if file.path != path {
             path.clone_into(&mut file.path);
         }
