@@ -3,7 +3,7 @@
 PARTS := victoria-logs vmauth journal-remote
 CARGO := cargo
 
-.PHONY: help run test test-kube soak soak-kube bench check fmt clippy doc deny fuzz parts
+.PHONY: help run test test-kube soak soak-kube soak-pods bench check fmt clippy doc deny fuzz parts
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ soak: parts ## long fault runs: SEED=… MINUTES=… (default: a random seed, 10
 
 soak-kube: ## the same again and again: RUNS=… (default 10) MINUTES=… SEED=… (of the first run; then counted up)
 	@tests/kube/run.sh --soak
+
+soak-pods: ## 500 pods come and go beside a real API server, and leave nothing behind in the agent: MINUTES=… (20)
+	@RUNS=1 MINUTES=$(or $(MINUTES),20) tests/kube/run.sh --soak five_hundred
 
 bench: ## agent and gateway beside an OpenTelemetry Collector and a noisy tenant; writes target/bench/latest.json
 	@tests/parts/install.sh otelcol

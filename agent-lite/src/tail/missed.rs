@@ -5,7 +5,7 @@
 //! bytes: from the last line of the container that is known to be stored, to its first one that is here. A
 //! container of which nothing is here any more may have had later attempts: the gap of its last one lasts until now.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -108,8 +108,31 @@ fn name_of(directory: &str, attempt: u32) -> Arc<str> {
     format!("{directory}/{attempt}.log").into()
 }
 
+fn name_in(path: &Path) -> Option<FileName> {
+    FileName::parse(path.file_name()?.to_str()?)
+}
+
 fn directory_of(log: &str) -> &str {
     log.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
+/// Marks files that were put aside, and read so far as was known, as finished where a younger one was known: then
+/// nobody wrote to them any more.
+pub(super) fn finished(mut left: Vec<LeftBehind>, known: &dyn Known) -> Vec<LeftBehind> {
+    let mut youngest: HashMap<Arc<str>, Arc<Path>> = HashMap::new();
+    let is_live = |left: &LeftBehind| *left.path == *Path::new(&*left.log);
+    for of_log in &left {
+        let path = youngest.entry(of_log.log.clone()).or_insert_with(|| of_log.path.clone());
+        if is_live(of_log) || (*of_log.path > **path && **path != *Path::new(&*of_log.log)) {
+            *path = of_log.path.clone();
+        }
+    }
+    let of_container = |left: &&mut LeftBehind| name_in(&left.path).is_some();
+    for of_log in left.iter_mut().filter(of_container) {
+        of_log.is_finished |=
+            *youngest[&of_log.log] != *of_log.path && of_log.written <= known.accounted(of_log.source);
+    }
+    left
 }
 
 /// The gap of lines of a log that nobody has seen: no file is known that held them. `read`: what was.

@@ -7,6 +7,7 @@
 //!
 //! Lines go straight into their lane's open block; nothing is kept here but a partial line.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -415,9 +416,9 @@ impl Tailer {
             return;
         }
         let (known_here, mut gone): (Vec<_>, Vec<_>) =
-            known.left_behind().into_iter().partition(|left| met.contains(&left.source));
+            missed::finished(known.left_behind(), known).into_iter().partition(|left| met.contains(&left.source));
         let mut followed: HashSet<Arc<str>> = known_here.into_iter().map(|left| left.log).collect();
-        gone.sort_by_key(|lost| lost.is_finished);
+        gone.sort_by_key(|lost| (lost.is_finished, Reverse(lost.since)));
         for lost in gone {
             // What was read to its end leaves no gap, unless what follows on it is not here either.
             let follows = lost.is_finished

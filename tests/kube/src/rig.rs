@@ -32,8 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(180);
 /// No byte more for so long, with nothing on its way: all is there.
 const QUIET: Duration = Duration::from_secs(6);
-/// How long the agent runs between its ends, from when it is ready.
-const KILL_EVERY: Duration = Duration::from_secs(10);
+/// How long the agent runs between its ends, from when it is ready: as a process, and as a pod, whose kubelet waits
+/// for 10 to 15 s before it starts a container again that ended early.
+const KILL_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(20)];
 /// How long the gateway is away.
 const GATEWAY_AWAY: Duration = Duration::from_secs(30);
 /// How long the API server is away, in seconds.
@@ -232,7 +233,8 @@ impl Rig {
         loop {
             // At another moment of its second each time, and away for up to three.
             let away = Duration::from_millis((self.plan.seed.wrapping_add(nth).wrapping_mul(997)) % 3_000);
-            self.wait_until(start, start.elapsed() + KILL_EVERY + away / 5).await;
+            self.wait_until(start, start.elapsed() + KILL_EVERY[usize::from(self.plan.agent == Kind::Pod)] + away / 5)
+                .await;
             if self.is_over(start) {
                 return Ok(());
             }

@@ -37,7 +37,10 @@ impl Log {
     }
 
     pub(in super::super) fn sightings(&self) -> impl Iterator<Item = Sighting<'_>> {
-        self.files.iter().flat_map(move |file| {
+        self.files.iter().enumerate().flat_map(move |(at, file)| {
+            // What was read after it is not its own.
+            let next = self.files.iter().skip(at + 1).map(LogFile::first_time).find(|time| *time > 0);
+            let last = self.last_time.min(next.unwrap_or(i64::MAX));
             file.ids().map(move |source| Sighting {
                 source,
                 log: &self.names.log,
@@ -47,7 +50,7 @@ impl Log {
                 size: if source == file.source { file.size } else { 0 },
                 complete: file.is_complete && file.is_read_out(),
                 fingerprint: file.fingerprint,
-                reached: Reached { first: file.first_time(), read: file.read, last: self.last_time },
+                reached: Reached { first: file.first_time(), read: file.read, last },
             })
         })
     }

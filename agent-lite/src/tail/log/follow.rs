@@ -30,7 +30,7 @@ impl Log {
                 if !is_gzip(path) && size >= file.read {
                     file.size = size;
                 }
-                return Ok(Opened::Known(self.meet_again(at, path, age)));
+                return Ok(Opened::Known(self.meet_again(at, path, age, known)));
             }
             if let Some(mut file) = self.files.remove(at) {
                 file.book_left_out(known);
@@ -42,7 +42,7 @@ impl Log {
         if is_gzip(path)
             && let Some(at) = self.files.iter().position(is_copy)
         {
-            return Ok(Opened::Known(self.meet_again(at, path, age)));
+            return Ok(Opened::Known(self.meet_again(at, path, age, known)));
         }
         let Some(mut file) = LogFile::open(path, age)? else { return Ok(Opened::Gone) };
         if file.identify(&self.key, start, known)?
@@ -50,7 +50,7 @@ impl Log {
             && let Some(at) = self.renamed_and_compressed(&file, known)
         {
             self.files[at].copy = Some((identity, size));
-            return Ok(Opened::Known(self.meet_again(at, path, age)));
+            return Ok(Opened::Known(self.meet_again(at, path, age, known)));
         }
         let identity = file.identity;
         self.files.push_back(file);
@@ -77,8 +77,12 @@ impl Log {
         })
     }
 
-    fn meet_again(&mut self, at: usize, path: &Path, age: &Age) -> Identity {
+    fn meet_again(&mut self, at: usize, path: &Path, age: &Age, known: &mut dyn Known) -> Identity {
         let file = &mut self.files[at];
+        if file.age != *age {
+            // It was empty when it was opened: its place is that of its first line. What it cannot read, it is not.
+            let _ = file.identify(&self.key, StartFrom::Beginning, known);
+        }
         if file.path != path {
             path.clone_into(&mut file.path);
         }

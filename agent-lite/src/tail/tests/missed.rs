@@ -222,3 +222,34 @@ fn a_first_start_beside_a_full_set_of_rotated_files_misses_nothing() {
     node.append("0.log", at(30, "live"));
     assert_eq!(told(&mut node).len(), 5);
 }
+
+#[test]
+fn a_file_that_was_empty_when_it_was_opened_has_its_place_once_it_is_put_aside() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(1, "1"));
+    node.look();
+    node.rename("0.log", "0.log.20251026-101530");
+    node.append("0.log", "");
+    node.look();
+    node.append("0.log", at(3, "3"));
+    node.rename("0.log", "0.log.20251026-101540");
+    node.append("0.log", at(5, "5"));
+    assert_eq!(node.run(), ["stdout:1", "stdout:3", "stdout:5"]);
+}
+
+#[test]
+fn files_that_were_put_aside_and_read_leave_one_gap_together_behind_the_youngest() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    for n in 0..4 {
+        node.append("0.log", at(n, &n.to_string()));
+        node.rename("0.log", &format!("0.log.20251026-10151{n}"));
+    }
+    node.append("0.log", at(9, "live"));
+    assert_eq!(node.run().len(), 5);
+    node.settle();
+    node.check_books();
+    let mut node = node.restart();
+    fs::remove_dir_all(node.dir.path().join("ns_pod_uid/app")).unwrap();
+    node.append("0.log", at(50, "50"));
+    assert_eq!(told(&mut node), ["0:vanished:0 09..50", "stdout:50"]);
+}
