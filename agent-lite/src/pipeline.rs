@@ -18,7 +18,7 @@ use crate::block::Lanes;
 use crate::books::{self, Book, Ledger};
 use crate::checkpoint::{Numbers, Positions, Snapshot, Store};
 use crate::config::Config;
-use crate::discover::{Discovery, Hint};
+use crate::discover::Discovery;
 use crate::enrich::{self};
 use crate::entries::Entries;
 use crate::metrics::Metrics;
@@ -26,9 +26,11 @@ use crate::ship::{Desk, Dispatch, Happening};
 use crate::tail::Tailer;
 
 mod count;
+mod hints;
 mod spooling;
 mod start;
 
+use hints::Hints;
 use spooling::Spooling;
 
 /// Between checkpoints, clean-ups and updates of gauges.
@@ -105,14 +107,13 @@ impl Agent {
     /// The wheel.
     async fn turn(&mut self, stop: impl Future<Output = ()>, questions: &mut mpsc::Receiver<Answer>) {
         tokio::pin!(stop);
-        let mut hints: HashSet<PathBuf> = HashSet::new();
         let mut next_read = Instant::now();
-        let mut next_scan = Instant::now() + self.scan_interval();
+        let mut hints = Hints { paths: HashSet::new(), next_scan: Instant::now() + self.scan_interval() };
         let mut next_housekeeping = Instant::now() + HOUSEKEEPING;
         loop {
             let wake = [
                 Some(next_read),
-                Some(next_scan),
+                Some(hints.next_scan),
                 Some(next_housekeeping),
                 self.lanes.next_due(),
                 self.lanes.next_resume(),
@@ -138,30 +139,25 @@ impl Agent {
                     }
                 }
                 Some(Ok((snapshot, covered, result))) = self.writing.join_next() => self.checkpointed(snapshot, covered, result),
-                hint = hint => match hint {
-                    Hint::Changed(path) => {
-                        hints.insert(path);
-                        // Looked at with the next read, so that a burst of events costs one look.
-                        next_read = next_read.min(Instant::now() + Duration::from_millis(20));
-                    }
-                    Hint::Overflow => next_scan = Instant::now(),
-                },
+                hint = hint => hints.take(hint),
                 Some(answer) = questions.recv() => {
                     // Whoever asked may have gone.
                     let _ = answer.send(self.close_books());
                 }
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
+            self.take_hints(&mut hints);
+            next_read = hints.due(next_read);
             let now = Instant::now();
             self.lanes.resume(now);
-            if now >= next_scan {
+            if now >= hints.next_scan {
                 self.scan();
-                next_scan = now + self.scan_interval();
-                hints.clear();
+                hints.next_scan = now + self.scan_interval();
+                hints.paths.clear();
             }
             if now >= next_read {
-                if !hints.is_empty() {
-                    self.look_at(&std::mem::take(&mut hints));
+                if !hints.paths.is_empty() {
+                    self.look_at(&std::mem::take(&mut hints.paths));
                 }
                 let pass = self.tailer.read(&mut self.lanes, &mut self.positions, now, wall_ns());
                 let of_entries = self.entries.read(&mut self.lanes, &mut self.positions, now, wall_ns());
