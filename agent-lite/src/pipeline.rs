@@ -18,7 +18,7 @@ use crate::block::Lanes;
 use crate::books::{self, Book, Ledger};
 use crate::checkpoint::{Numbers, Positions, Snapshot, Store};
 use crate::config::{Change, Config, Reloader};
-use crate::discover::{self, Discovery, Hint};
+use crate::discover::{self, Discovery};
 use crate::enrich::{self};
 use crate::entries::Entries;
 use crate::metrics::Metrics;
@@ -27,10 +27,12 @@ use crate::ship::{Desk, Dispatch, Happening};
 use crate::tail::{Missed, Tailer};
 
 mod count;
+mod hints;
 mod reload;
 mod spooling;
 mod start;
 
+use hints::Hints;
 pub use reload::Origin;
 use spooling::Spooling;
 
@@ -145,14 +147,13 @@ impl Agent {
     /// The wheel.
     async fn turn(&mut self, stop: impl Future<Output = ()>, orders: &mut Orders) {
         tokio::pin!(stop);
-        let mut hints: HashSet<PathBuf> = HashSet::new();
         let mut next_read = Instant::now();
-        let mut next_scan = Instant::now() + self.scan_interval();
+        let mut hints = Hints { paths: HashSet::new(), next_scan: Instant::now() + self.scan_interval() };
         let mut next_housekeeping = Instant::now() + HOUSEKEEPING;
         loop {
             let wake = [
                 Some(next_read),
-                Some(next_scan),
+                Some(hints.next_scan),
                 Some(next_housekeeping),
                 self.lanes.next_due(),
                 self.lanes.next_resume(),
@@ -178,14 +179,7 @@ impl Agent {
                     }
                 }
                 Some(Ok((snapshot, covered, result))) = self.writing.join_next() => self.checkpointed(snapshot, covered, result),
-                hint = hint => match hint {
-                    Hint::Changed(path) => {
-                        hints.insert(path);
-                        // Looked at with the next read, so that a burst of events costs one look.
-                        next_read = next_read.min(Instant::now() + Duration::from_millis(20));
-                    }
-                    Hint::Overflow => next_scan = Instant::now(),
-                },
+                hint = hint => hints.take(hint),
                 Some(answer) = orders.questions.recv() => {
                     // Whoever asked may have gone.
                     let _ = answer.send(self.close_books());
@@ -193,16 +187,18 @@ impl Agent {
                 Some(change) = orders.changes.recv() => self.change(change),
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
+            self.take_hints(&mut hints);
+            next_read = hints.due(next_read);
             let now = Instant::now();
             self.lanes.resume(now);
-            if now >= next_scan {
+            if now >= hints.next_scan {
                 self.scan();
-                next_scan = now + self.scan_interval();
-                hints.clear();
+                hints.next_scan = now + self.scan_interval();
+                hints.paths.clear();
             }
             if now >= next_read {
-                if !hints.is_empty() {
-                    self.look_at(&std::mem::take(&mut hints));
+                if !hints.paths.is_empty() {
+                    self.look_at(&std::mem::take(&mut hints.paths));
                 }
                 let pass = self.tailer.read(&mut self.lanes, &mut self.positions, now, wall_ns());
                 let redactor = self.tailer.redactor();

@@ -162,3 +162,23 @@ async fn where_a_first_start_begins_is_durable_before_anything_is_read() {
     agent.tailer.read(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
     assert_eq!(agent.tailer.take_counts().bytes, new.len() as u64);
 }
+
+#[tokio::test]
+async fn all_hints_that_there_are_are_taken_before_a_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let container = |n: usize| dir.path().join(format!("pods/ns_pod-{n}_uid/app"));
+    (0..200).for_each(|n| fs::create_dir_all(container(n)).unwrap());
+    let mut agent = start(dir.path(), "");
+    (0..200).for_each(|n| fs::write(container(n).join("0.log"), "").unwrap());
+    let mut hints = Hints { paths: HashSet::new(), next_scan: Instant::now() };
+    // The reactor has to notice that there is something.
+    let first = agent.discovery.as_mut().unwrap().hint().await;
+    hints.take(first);
+    // A turn of the wheel each.
+    while hints.paths.len() < 200 {
+        let before = hints.paths.len();
+        agent.take_hints(&mut hints);
+        assert!(hints.paths.len() > before + 20, "{} after {before}", hints.paths.len());
+        tokio::task::yield_now().await;
+    }
+}
