@@ -41,8 +41,18 @@ fn is_of_iban(byte: u8) -> bool {
     byte.is_ascii_digit() || byte.is_ascii_uppercase() || byte == b' '
 }
 
+/// Many lines have a long number, most of all a time; few a card.
 pub(super) fn may_hold_card(bytes: &[u8]) -> bool {
-    runs(bytes, CARD, is_of_card).any(|run| bytes[run].iter().filter(|byte| byte.is_ascii_digit()).count() >= CARD)
+    let is_long = |run: Range<usize>| bytes[run].iter().filter(|byte| byte.is_ascii_digit()).count() >= CARD;
+    if !runs(bytes, CARD, is_of_card).any(is_long) {
+        return false;
+    }
+    // The end of an escape may stand right before a card, and be taken for its beginning.
+    let mut found = memchr::memchr(b'\\', bytes).is_some();
+    if !found {
+        cards(bytes, &mut |_| found = true);
+    }
+    found
 }
 
 pub(super) fn may_hold_iban(bytes: &[u8]) -> bool {
@@ -212,3 +222,16 @@ const LENGTHS: [(&[u8; 2], usize); 88] = [
     (b"SC", 31), (b"SD", 18), (b"SE", 24), (b"SI", 19), (b"SK", 24), (b"SM", 27), (b"SO", 23), (b"ST", 25),
     (b"SV", 28), (b"TL", 23), (b"TN", 24), (b"TR", 26), (b"UA", 29), (b"VA", 22), (b"VG", 24), (b"XK", 20),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_not_taken_for_a_card_and_what_follows_an_escape_is() {
+        assert!(!may_hold_card(br#"{"wt":1795186800000000000,"ms":"1795186800123","card":"none"}"#));
+        assert!(may_hold_card(br#"{"wt":1795186800000000000,"card":4111111111111111}"#));
+        assert!(may_hold_card(br#"{"card":"\u00a04111111111111111"}"#));
+        assert!(may_hold_card(br#"{"card":"\n4111111111111111"}"#));
+    }
+}

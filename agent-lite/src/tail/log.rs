@@ -237,7 +237,6 @@ impl Log {
         if self.waits_since.is_some() || self.is_quiet(reading.output.now) {
             return read;
         }
-        self.complete_old(&mut reading.output);
         self.deficit = self.deficit.min(0).saturating_add_unsigned(self.share.turn(reading.quantum));
         let mut at = 0;
         while at < self.files.len() && self.may_read_on(at, reading) {
@@ -278,6 +277,8 @@ impl Log {
         self.held_back = has_more && !reading.output.lanes.takes_records(self.lane);
         if !has_more {
             self.share.caught_up();
+            // Only now is it known that the stream fell silent: the next line may have been in the file for long.
+            self.complete_old(&mut reading.output);
         }
         if read.bytes > 0 || has_more {
             self.idle_since = None;

@@ -82,6 +82,17 @@ fn a_stack_trace_goes_after_a_while_where_nothing_follows() {
 }
 
 #[test]
+fn a_trace_whose_rest_was_read_late_is_whole() {
+    let mut node = node(Workshop::new(None, tools(), jiff::tz::TimeZone::UTC));
+    node.append("0.log", lines("stdout", &TRACE[..2]));
+    assert_eq!(node.run(), [""; 0]);
+    // Its turn comes late: the lane was held back, or the others had much.
+    node.append("0.log", lines("stdout", &TRACE[2..]) + &lines("stdout", &["after"]));
+    node.wait(60);
+    assert_eq!(node.run(), [format!("stdout:{}", TRACE.join("\n")), "stdout:after".to_owned()]);
+}
+
+#[test]
 fn traces_of_both_streams_and_lines_cut_by_the_runtime() {
     let mut node = node(Workshop::new(None, tools(), jiff::tz::TimeZone::UTC));
     let text = line("stdout", "F", TRACE[0])

@@ -20,7 +20,7 @@ pub(crate) struct Batch {
     /// OTLP's resources, and those of them that have a pod's labels.
     pub(crate) resources: u64,
     pub(crate) described: u64,
-    /// At most one for each record.
+    /// One for each line of ours: several where a collector has joined them, one where it has the text twice.
     pub(crate) headers: Vec<Header>,
 }
 
@@ -32,11 +32,15 @@ impl Batch {
         let mut batch = Self { body_bytes: lines.len() as u64, records: ends + unended, ..Self::default() };
         let finder = memmem::Finder::new(TOKEN);
         let mut rest = lines;
+        let mut last = None;
         while let Some(at) = finder.find(rest) {
-            batch.headers.extend(parse_header(&rest[at..]));
-            // A record that carries the text twice is one record.
-            let Some(end) = memchr::memchr(b'\n', &rest[at..]) else { break };
-            rest = &rest[at + end + 1..];
+            let header = parse_header(&rest[at..]);
+            let again = header.is_some_and(|header| Some(header.id) == last);
+            if !again || memchr::memchr(b'\n', &rest[..at]).is_some() {
+                batch.headers.extend(header);
+            }
+            last = header.map(|header| header.id);
+            rest = &rest[at + TOKEN.len()..];
         }
         batch
     }
@@ -144,7 +148,7 @@ pub struct Report {
     /// Decompressed.
     pub body_bytes: u64,
     pub records: u64,
-    /// Records with a line of `sluice-verify write`.
+    /// Lines of `sluice-verify write` in them.
     pub numbered: u64,
     /// Different lines among these.
     pub distinct: u64,

@@ -50,10 +50,13 @@ async fn json_lines_are_counted_in_every_encoding() {
     post(url.clone(), "gzip", [gzip(&json_lines(10..20)), gzip(&json_lines(20..30))].concat()).await.expect("taken");
     post(url.clone(), "zstd", [zstd(&json_lines(30..40)), zstd(&json_lines(39..50))].concat()).await.expect("taken");
     post(url.clone(), "identity", b"{\"_msg\":\"not ours\"}\n{\"a\":1}".to_vec()).await.expect("taken");
+    // Joined to one another they are here, too.
+    let joined = format!("{{\"_msg\":\"{}\\n{}\"}}\n", text(50), text(51));
+    post(url.clone(), "identity", joined.into_bytes()).await.expect("taken");
     let report = sink.report();
-    assert_eq!((report.requests, report.records, report.numbered), (4, 53, 51));
-    assert_eq!((report.distinct, report.duplicates, report.missing), (50, 1, 0));
-    assert_eq!(report.latency.lines, 50);
+    assert_eq!((report.requests, report.records, report.numbered), (5, 54, 53));
+    assert_eq!((report.distinct, report.duplicates, report.missing), (52, 1, 0));
+    assert_eq!(report.latency.lines, 52);
     assert!(report.wire_bytes < report.body_bytes);
 }
 
