@@ -56,8 +56,10 @@ pub(crate) fn agents_writer(root: &Path, pods: &[Pod], text_bytes: usize) -> Con
 /// lines grow.
 pub(crate) fn text_bytes(scratch: &Path, lines: u64, traces: bool) -> Result<usize> {
     const FIRST_GUESS: u64 = 120;
+    /// So many that the mean is not the chance of one trace more or less.
+    const LEAST: u64 = 10_000;
     let root = scratch.join("trial");
-    let lines = Some(lines.div_ceil(CONTAINERS.into()));
+    let lines = Some(lines.div_ceil(CONTAINERS.into()).max(LEAST));
     let of =
         if traces { agents_writer(&root, &[], to_usize(FIRST_GUESS)) } else { writer(&root, 1, to_usize(FIRST_GUESS)) };
     let trial = Config { lines, containers: 1, ..of };
