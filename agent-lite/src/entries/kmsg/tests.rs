@@ -176,3 +176,14 @@ fn secrets_of_records_do_not_leave_the_node() {
     // Passed over by the next run, whatever its rules.
     assert_eq!(node.restart().read(&mut Device((1..5).map(|number| Some(record(number))).collect())).len(), 0);
 }
+
+#[test]
+fn other_rules_hold_for_a_unit_that_was_met_before() {
+    let mut node = Node::new(Positions::default(), StartFrom::Beginning);
+    let redactor = |rules: &str| crate::config::for_tests(rules).redactor().unwrap();
+    node.redactor = redactor("redact: {rules: [{name: of-others, regex: record, namespaces: [shop]}]}");
+    assert_eq!(messages(&node.read(&mut Device([Some(record(1))].into()))), ["record 1"]);
+    node.redactor = redactor("redact: {rules: [{name: number, regex: '[0-9]$'}]}");
+    node.kmsg.feeds_mut().for_each(Feed::forget_scope);
+    assert_eq!(messages(&node.read(&mut Device([Some(record(2))].into()))), ["record [redacted:number]"]);
+}
