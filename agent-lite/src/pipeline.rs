@@ -289,9 +289,11 @@ impl Agent {
     /// Forgets positions of what was looked for and is gone, and tells of what of that was not read.
     fn forget_unseen(&mut self, now: Instant) {
         let settled = self.entries.settled(&self.positions);
+        let is_mounted = self.discovery.as_ref().is_some_and(Discovery::is_mounted);
+        let pods = self.config.pods.as_deref().map(|root| (root, is_mounted));
         let may_come = |missed: &Missed<'_>| match self.entries.may_read_again(missed, &settled) {
             Some(may_come) => may_come,
-            None => discover::may_be_there(missed.path, self.config.pods.as_deref()),
+            None => discover::may_be_there(missed.path, pods),
         };
         let held = self.lanes.held_of_sources().map(|(source, _)| source);
         let untold = self.positions.forget_unseen(held, may_come);

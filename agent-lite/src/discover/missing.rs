@@ -8,13 +8,14 @@ use std::path::Path;
 const POD_LEVELS: usize = 3;
 
 /// Whether a file that was not met for long may be there all the same: it cannot be opened, what it lies in
-/// cannot be listed, or where it was mounted nothing is. `pods` is where the pods' directories are.
+/// cannot be listed, or where it was mounted nothing is. `pods` is where the pods' directories are, and whether
+/// it [is mounted](super::Discovery::is_mounted) for certain.
 #[must_use]
-pub fn may_be_there(path: &Path, pods: Option<&Path>) -> bool {
+pub fn may_be_there(path: &Path, pods: Option<(&Path, bool)>) -> bool {
     if !path.is_absolute() {
         return false;
     }
-    let root = pods.filter(|root| path.starts_with(root));
+    let root = pods.filter(|(root, _)| path.starts_with(root));
     let levels = if root.is_some() { POD_LEVELS } else { 1 };
     if path.ancestors().skip(1).take(levels).any(cannot_be_listed) {
         return true;
@@ -26,8 +27,10 @@ pub fn may_be_there(path: &Path, pods: Option<&Path>) -> bool {
         // A link whose end is not mounted.
         Err(_) if path.is_symlink() => true,
         Err(_) => match root {
-            // Pods go with their directories. A root without any is a mount that is missing.
-            Some(root) => !fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()),
+            // Pods go with their directories. A root without any may be a mount that is missing.
+            Some((root, is_mounted)) => {
+                !is_mounted && !fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some())
+            }
             // The node's own files are rotated; their directory stays.
             None => !path.parent().is_some_and(Path::is_dir),
         },
@@ -49,10 +52,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("pods");
         let log = root.join("ns_pod_uid/app/0.log");
-        let may = |path: &Path| may_be_there(path, Some(&root));
+        let may = |path: &Path| may_be_there(path, Some((&root, false)));
         assert!(may(&log), "the root is not mounted");
         fs::create_dir(&root).unwrap();
         assert!(may(&log), "nothing is mounted on the root");
+        assert!(!may_be_there(&log, Some((&root, true))), "the last pod is gone");
         fs::create_dir(root.join("ns_other_uid")).unwrap();
         assert!(!may(&log), "its pod is gone");
         fs::create_dir_all(log.parent().unwrap()).unwrap();
@@ -74,9 +78,9 @@ mod tests {
     fn a_file_of_the_node_is_gone_where_its_directory_is_there() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("app/app.log.1");
-        assert!(may_be_there(&log, Some(Path::new("/var/log/pods"))));
+        assert!(may_be_there(&log, Some((Path::new("/var/log/pods"), false))));
         fs::create_dir(dir.path().join("app")).unwrap();
-        assert!(!may_be_there(&log, Some(Path::new("/var/log/pods"))));
+        assert!(!may_be_there(&log, Some((Path::new("/var/log/pods"), false))));
         for path in ["", "journal/s=1"] {
             assert!(!may_be_there(Path::new(path), None), "it never was a file");
         }

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,13 +74,15 @@ pub struct Discovery {
     watcher: Watcher,
     /// Directories that links lead into, and whose container's that is: docker keeps its files elsewhere.
     links: HashMap<PathBuf, PathBuf>,
+    /// The root in which pods were seen.
+    mounted: Option<(u64, u64)>,
 }
 
 impl Discovery {
     /// Looks below `root`, the kubelet's `/var/log/pods`.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), watcher: Watcher::new(root), links: HashMap::new() }
+        Self { root: root.to_owned(), watcher: Watcher::new(root), links: HashMap::new(), mounted: None }
     }
 
     /// How long to wait between scans: longer where inotify tells of changes. A root that is not there yet
@@ -110,11 +113,21 @@ impl Discovery {
         self.watcher.begin_sweep();
         self.links.clear();
         self.watcher.watch(&self.root);
-        for pod in directories(&self.root, &mut look) {
+        let pods = directories(&self.root, &mut look);
+        if !pods.is_empty() {
+            self.mounted = identity(&self.root);
+        }
+        for pod in pods {
             self.look_at_pod(&pod, &mut look);
         }
         self.watcher.end_sweep();
         look
+    }
+
+    /// Whether the root is the directory in which a scan has seen pods: if it is empty, the last one is gone.
+    #[must_use]
+    pub fn is_mounted(&self) -> bool {
+        self.mounted.is_some() && identity(&self.root) == self.mounted
     }
 
     /// Looks where hints point.
@@ -187,6 +200,11 @@ impl Discovery {
         let is_plain = |name: &FileName| found.iter().any(|other| other.name.age == name.age && !other.name.compressed);
         files.extend(found.iter().filter(|file| !file.name.compressed || !is_plain(&file.name)).cloned());
     }
+}
+
+/// What tells a directory from another one at its path.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Where a link leads to in the end, whether anything is there or not: while a file is rotated there is none.
