@@ -15,7 +15,14 @@ fuzz_target!(|line: &str| {
     let mut sentence = String::new();
     event.write_sentence(&mut sentence);
     let common = format!(",\"unit\":\"audit\",\"audit_event\":{line}");
-    let line = Line { time_text: &[], time: 0, content: sentence.as_bytes(), common: common.as_bytes(), part: None };
+    let line = Line {
+        time_text: &[],
+        time: 0,
+        content: sentence.as_bytes(),
+        common: common.as_bytes(),
+        part: None,
+        parsed: None,
+    };
     let mut out = Vec::new();
     assert_eq!(Encoder::default().encode(&line, &mut out), 1);
     assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
