@@ -19,11 +19,11 @@ use crate::books::{self, Book, Ledger};
 use crate::checkpoint::{Numbers, Positions, Snapshot, Store};
 use crate::config::{Change, Config, Reloader};
 use crate::discover::{self, Discovery};
-use crate::enrich::{self};
+use crate::enrich;
 use crate::entries::Entries;
 use crate::metrics::Metrics;
 use crate::runtime::{self, Comparison};
-use crate::ship::{Desk, Dispatch, Happening};
+use crate::ship::{self, Desk, Dispatch, Happening};
 use crate::tail::{Missed, Tailer};
 
 mod count;
@@ -442,6 +442,16 @@ impl Agent {
         };
         tracing::info!(read = balance.read, stored = balance.stored, held = balance.held, "agent stopped");
         balance
+    }
+}
+
+/// Where blocks go, and what is done while they do not get there.
+fn shipping(config: &Config) -> ship::Settings {
+    ship::Settings {
+        endpoints: config.destination.endpoints.clone(),
+        pool: config.destination.pool.clone(),
+        in_doubt_max: config.destination.in_doubt_max,
+        dead_letter_bytes: config.dead_letter_bytes,
     }
 }
 

@@ -6,10 +6,9 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{Agent, wall_ns};
+use super::{Agent, shipping, wall_ns};
 use crate::config::{Change, Reloader};
 use crate::metrics::Metrics;
-use crate::ship;
 
 /// Between looks at the settings.
 const LOOK: Duration = Duration::from_secs(5);
@@ -82,12 +81,7 @@ impl Agent {
         }
         self.lanes.change(self.config.block_age, self.config.destination.compression);
         if destination {
-            self.dispatch.redirect(ship::Settings {
-                endpoints: self.config.destination.endpoints.clone(),
-                pool: self.config.destination.pool.clone(),
-                in_doubt_max: self.config.destination.in_doubt_max,
-                dead_letter_bytes: self.config.dead_letter_bytes,
-            });
+            self.dispatch.redirect(shipping(&self.config));
         }
         self.metrics.reload.last.set(wall_ns() / 1_000_000_000);
         tracing::info!(parts = parts.join(", "), "settings reloaded");

@@ -11,7 +11,7 @@ use sluice_wire::Lane;
 use tokio::task::JoinSet;
 
 use super::spooling::Spooling;
-use super::{Agent, wall_ns};
+use super::{Agent, shipping, wall_ns};
 use crate::block::{self, Lanes, Queued};
 use crate::books::Ledger;
 use crate::checkpoint::{Positions, Store};
@@ -21,7 +21,7 @@ use crate::enrich::Pods;
 use crate::entries::Entries;
 use crate::metrics::Metrics;
 use crate::ring::{self, Ring};
-use crate::ship::{self, Dispatch};
+use crate::ship::Dispatch;
 use crate::tail::{Labels, StartFrom, Tailer, Workshop};
 
 impl Agent {
@@ -69,12 +69,6 @@ impl Agent {
         });
         let places = left.blocks.first().zip(left.blocks.last()).map(|(first, last)| (first.place, last.place));
         lanes.begin_places(places, kept.len());
-        let settings = ship::Settings {
-            endpoints: config.destination.endpoints.clone(),
-            pool: config.destination.pool.clone(),
-            in_doubt_max: config.destination.in_doubt_max,
-            dead_letter_bytes: config.dead_letter_bytes,
-        };
         if pods.is_none() && !config.sources.pods.label_names().is_empty() {
             tracing::warn!("dataplane rules with labels match nothing: kubernetes.source is none");
         }
@@ -93,7 +87,7 @@ impl Agent {
             discovery: config.pods.as_deref().map(Discovery::new),
             tailer,
             entries,
-            dispatch: Dispatch::new(settings, &config.state, ring, metrics.clone()),
+            dispatch: Dispatch::new(shipping(&config), &config.state, ring, metrics.clone()),
             spooling,
             lanes,
             ledger: Ledger::new(&positions),

@@ -92,6 +92,18 @@ impl Node {
         fs::remove_file(self.path(name)).unwrap();
     }
 
+    /// The next run looks at everything, and tells what went meanwhile.
+    fn restart_and_tell(self) -> Self {
+        let mut next = self.restart();
+        next.tell_losses();
+        next
+    }
+
+    /// The next run has nothing to tell and nothing to send.
+    fn assert_told_once(self) {
+        assert_eq!(self.restart_and_tell().run(), [""; 0]);
+    }
+
     /// Tells of what was lost, as a start does after its first look.
     fn tell_losses(&mut self) {
         self.look();

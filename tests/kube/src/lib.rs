@@ -17,6 +17,7 @@ pub mod api;
 pub mod cluster;
 pub mod delivered;
 pub mod disk;
+pub mod gateway;
 pub mod pods;
 pub mod rig;
 pub mod server;

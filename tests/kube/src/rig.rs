@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use sluice_harness::metrics::Metrics;
 use sluice_harness::ports;
-use sluice_harness::process::{Program, Spec, our_binary};
+use sluice_harness::process::{Program, our_binary};
 use tokio::sync::Mutex;
 
 use crate::cluster::Cluster;
 use crate::delivered::{self, Delivered};
 use crate::disk::Disk;
+use crate::gateway::Gateway;
 use crate::pods::{Writers, Writing};
 use crate::verdict::{Verdict, verdict};
 use crate::witness::Witness;
@@ -152,25 +153,10 @@ fn writer() -> Result<PathBuf> {
 impl Rig {
     async fn start(plan: &Plan, number: u32, cluster: Cluster) -> Result<Self> {
         let path = |name: &str| cluster.path(name);
-        let [push, admin, agent_admin] = [ports::free()?, ports::free()?, ports::free()?];
+        let agent_admin = ports::free()?;
         let shared = path("shared");
         fs::create_dir_all(&shared)?;
-        fs::write(
-            path("gateway.yaml"),
-            format!(
-                "push: {{address: \"127.0.0.1:{push}\"}}\nadmin: 127.0.0.1:{admin}\n\
-                 journal: {{directory: {}}}\n\
-                 destinations:\n  - name: files\n    file: {{directory: {}}}\n\
-                 policy:\n  identities: [{{name: local, loopback: true}}]\n  tenants: {{default: main}}\n  \
-                 default_destinations: [files]\n",
-                path("journal").display(),
-                path("delivered").display(),
-            ),
-        )?;
-        let spec = Spec::ours("sluice-gateway", path("gateway.log"))?;
-        let mut gateway = Program::start(spec.arg("run").arg("--config").arg(path("gateway.yaml")))?;
-        let gateway_admin = format!("http://127.0.0.1:{admin}");
-        gateway.wait_for_http(&format!("{gateway_admin}/readyz"), PATIENCE).await?;
+        let Gateway { program: gateway, push, admin: gateway_admin } = Gateway::start(path).await?;
         for namespace in NAMESPACES {
             cluster.api().create_namespace(namespace).await?;
         }

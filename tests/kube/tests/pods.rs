@@ -16,6 +16,7 @@ use sluice_harness::metrics::Metrics;
 use sluice_harness::ports;
 use sluice_harness::process::{Program, Spec};
 use sluice_kube_tests::cluster::NODE;
+use sluice_kube_tests::gateway::Gateway;
 use sluice_kube_tests::server::Server;
 use tokio::task::JoinSet;
 
@@ -53,7 +54,7 @@ struct Rig {
     // Dropped in this order.
     agent: Program,
     agent_admin: String,
-    _gateway: Program,
+    _gateway: Gateway,
     cluster: Arc<Server>,
 }
 
@@ -61,20 +62,10 @@ impl Rig {
     async fn start() -> Result<Self> {
         let cluster = Server::start()?;
         let path = |name: &str| cluster.path(name);
-        let [push, admin, agent_admin] = [ports::free()?, ports::free()?, ports::free()?];
+        let agent_admin = ports::free()?;
         fs::create_dir_all(path("pods"))?;
-        fs::write(
-            path("gateway.yaml"),
-            format!(
-                "push: {{address: \"127.0.0.1:{push}\"}}\nadmin: 127.0.0.1:{admin}\n\
-                 journal: {{directory: {}}}\n\
-                 destinations:\n  - name: files\n    file: {{directory: {}}}\n\
-                 policy:\n  identities: [{{name: local, loopback: true}}]\n  tenants: {{default: main}}\n  \
-                 default_destinations: [files]\n",
-                path("journal").display(),
-                path("delivered").display(),
-            ),
-        )?;
+        let gateway = Gateway::start(path).await?;
+        let push = gateway.push;
         fs::write(
             path("agent.yaml"),
             format!(
@@ -88,19 +79,13 @@ impl Rig {
                 cluster.kubeconfig().display(),
             ),
         )?;
-        let started = async |name: &str, short: &str, admin: u16| -> Result<Program> {
-            let spec = Spec::ours(name, path(&format!("{short}.log")))?;
-            let spec = spec.arg("run").arg("--config").arg(path(&format!("{short}.yaml")));
-            let mut program = Program::start(spec)?;
-            program.wait_for_http(&format!("http://127.0.0.1:{admin}/readyz"), PATIENCE).await?;
-            Ok(program)
-        };
-        let gateway = started("sluice-gateway", "gateway", admin).await?;
-        let agent = started("sluice-agent", "agent", agent_admin).await?;
+        let spec = Spec::ours("sluice-agent", path("agent.log"))?;
+        let mut agent = Program::start(spec.arg("run").arg("--config").arg(path("agent.yaml")))?;
+        let agent_admin = format!("http://127.0.0.1:{agent_admin}");
+        agent.wait_for_http(&format!("{agent_admin}/readyz"), PATIENCE).await?;
         for nth in 0..NAMESPACES {
             cluster.api().create_namespace(&namespace(nth)).await?;
         }
-        let agent_admin = format!("http://127.0.0.1:{agent_admin}");
         Ok(Self { agent, agent_admin, _gateway: gateway, cluster: Arc::new(cluster) })
     }
 

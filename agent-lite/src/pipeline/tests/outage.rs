@@ -222,6 +222,13 @@ impl Node {
         }
     }
 
+    /// It is killed, and another one delivers all that is there.
+    async fn come_back(&mut self) {
+        self.kill();
+        self.start();
+        self.deliver().await;
+    }
+
     async fn deliver(&mut self) {
         self.release();
         self.look_and_read();
@@ -295,9 +302,7 @@ impl Node {
 #[tokio::test]
 async fn killed_after_spooling_every_line_comes_once() {
     let mut node = node_with_spooled_lines().await;
-    node.kill();
-    node.start();
-    node.deliver().await;
+    node.come_back().await;
     node.assert_lines(0..300);
 }
 
@@ -324,9 +329,7 @@ async fn killed_after_loading_every_line_comes_once() {
     node.check_books();
     let lane = node.lane();
     assert!(!node.agent().lanes.queue(lane).is_empty());
-    node.kill();
-    node.start();
-    node.deliver().await;
+    node.come_back().await;
     node.assert_lines(0..300);
 }
 
@@ -337,10 +340,8 @@ async fn killed_after_sending_every_line_comes_once() {
     node.gateway.state().silent = true;
     node.until(|_, gateway| gateway.state().requests > 0).await;
     assert!(!node.messages().is_empty());
-    node.kill();
     node.gateway.state().silent = false;
-    node.start();
-    node.deliver().await;
+    node.come_back().await;
     node.assert_lines(0..300);
 }
 
@@ -350,9 +351,7 @@ async fn killed_after_the_verdict_and_before_the_checkpoint_every_line_comes_onc
     node.deliver().await;
     let spooled = node.in_spool();
     assert!(spooled > 10, "nothing is let go before a checkpoint covers it");
-    node.kill();
-    node.start();
-    node.deliver().await;
+    node.come_back().await;
     node.assert_lines(0..300);
 }
 
@@ -379,9 +378,7 @@ async fn what_is_spooled_is_not_held_open_too() {
     node.keep_house(0).await;
     node.keep_house(6).await;
     assert_eq!(node.agent().tailer.totals().1, 0);
-    node.kill();
-    node.start();
-    node.deliver().await;
+    node.come_back().await;
     node.assert_lines(0..301);
     assert_eq!(node.messages().len(), 301, "it was known to be complete: no gap is told");
 }
@@ -418,9 +415,7 @@ async fn a_file_that_is_there_is_not_read_into_the_spool_and_comes_after_what_is
     assert_eq!(node.agent().tailer.totals().2, unread as u64);
     node.agent().unspool();
     node.look_and_read();
-    node.kill();
-    node.start();
-    node.deliver().await;
+    node.come_back().await;
     node.assert_lines(0..400);
 }
 
@@ -452,9 +447,7 @@ async fn an_outage_alone_spools_nothing() {
     node.delete();
     node.look_and_read();
     assert!(node.in_spool() > 0);
-    node.kill();
-    node.start();
-    node.deliver().await;
+    node.come_back().await;
     node.assert_lines(0..300);
 }
 

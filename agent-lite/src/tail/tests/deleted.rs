@@ -57,11 +57,9 @@ fn a_gap_is_told_once_whatever_happens_before_its_record_is_stored() {
     node.look();
     node.wait(1);
     // Killed: the record was in an open block.
-    let mut node = node.restart();
-    node.tell_losses();
+    let mut node = node.restart_and_tell();
     assert_eq!(node.run(), [format!("gap:deleted:{}", text.len()), "stdout:other".to_owned()]);
-    let mut node = node.restart();
-    node.tell_losses();
+    let mut node = node.restart_and_tell();
     assert_eq!(node.run(), [""; 0]);
     assert!(node.is_settled());
 }
@@ -79,9 +77,7 @@ fn a_file_that_went_while_no_agent_looked_leaves_a_gap() {
     node.append("1.log", at(3, "3"));
     node.tell_losses();
     assert_eq!(node.run(), [format!("gap:vanished:{}", at(2, "never read").len()), "stdout:3".to_owned()]);
-    let mut node = node.restart();
-    node.tell_losses();
-    assert_eq!(node.run(), [""; 0]);
+    node.assert_told_once();
 }
 
 #[test]
@@ -161,12 +157,9 @@ fn a_file_that_went_while_another_got_its_name_leaves_a_gap() {
     node.append("0.log", at(2, "never seen"));
     node.remove("0.log");
     node.append("0.log", at(3, "3"));
-    let mut node = node.restart();
-    node.tell_losses();
+    let mut node = node.restart_and_tell();
     assert_eq!(node.run(), ["gap:vanished:0", "stdout:3"]);
-    let mut node = node.restart();
-    node.tell_losses();
-    assert_eq!(node.run(), [""; 0]);
+    node.assert_told_once();
 }
 
 #[test]
@@ -215,9 +208,7 @@ fn a_file_that_was_truncated_leaves_no_gap_behind_at_the_next_start() {
     node.wait(1);
     assert_eq!(node.run(), ["stdout:3"]);
     node.check_books();
-    let mut node = node.restart();
-    node.tell_losses();
-    assert_eq!(node.run(), [""; 0]);
+    node.assert_told_once();
 }
 
 #[test]

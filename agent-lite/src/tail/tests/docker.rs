@@ -55,8 +55,7 @@ fn dockers_rotated_files_are_read_before_the_live_one_at_a_start() {
     node.write_one(3);
     node.rotate_docker("");
     node.write_one(4);
-    let mut node = node.restart();
-    node.tell_losses();
+    let mut node = node.restart_and_tell();
     assert_eq!(node.run(), ["stdout:2", "stdout:3", "stdout:4"]);
     assert!(node.is_settled());
     node.settle();

@@ -98,8 +98,7 @@ fn away_over_five_rotations_loses_nothing_that_is_there() {
         }
     }
     node.append("0.log", at(9, "9"));
-    let mut node = node.restart();
-    node.tell_losses();
+    let mut node = node.restart_and_tell();
     assert_eq!(node.run(), ["stdout:2", "stdout:3", "stdout:4", "stdout:5", "stdout:6", "stdout:9"]);
 }
 

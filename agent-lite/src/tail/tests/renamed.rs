@@ -49,8 +49,8 @@ fn a_renamed_host_file_that_a_start_would_find_is_not_gone() {
     assert!(node.is_settled());
 }
 
-#[test]
-fn host_files_that_were_moved_away_are_never_given_up_while_they_exist() {
+/// Twice as many as may be held where they are deleted.
+fn node_with_eight_moved_away() -> Node {
     let mut node = Node::new(StartFrom::Beginning, true);
     node.hold_host();
     for n in 0..8 {
@@ -59,6 +59,12 @@ fn host_files_that_were_moved_away_are_never_given_up_while_they_exist() {
         node.rotate_into("archive", &format!("messages.{n}"));
         node.look_at_host();
     }
+    node
+}
+
+#[test]
+fn host_files_that_were_moved_away_are_never_given_up_while_they_exist() {
+    let mut node = node_with_eight_moved_away();
     node.wait(1);
     node.release_host();
     let lines: Vec<String> = (0..8).map(|n| format!("host:line {n}")).collect();
@@ -68,14 +74,7 @@ fn host_files_that_were_moved_away_are_never_given_up_while_they_exist() {
 
 #[test]
 fn host_files_that_were_moved_away_and_removed_are_bounded() {
-    let mut node = Node::new(StartFrom::Beginning, true);
-    node.hold_host();
-    for n in 0..8 {
-        fs::write(node.host_path(), format!("line {n}\n")).unwrap();
-        node.look_at_host();
-        node.rotate_into("archive", &format!("messages.{n}"));
-        node.look_at_host();
-    }
+    let mut node = node_with_eight_moved_away();
     fs::remove_dir_all(node.dir.path().join("archive")).unwrap();
     node.wait(1);
     node.release_host();

@@ -42,10 +42,8 @@ async fn refused_blocks_of_deleted_files_are_in_the_spool_before_they_leave_the_
     // Refused; the first goes again, under another number, and takes all of them out of the ring.
     node.gateway.state().silent = true;
     node.until(|_, gateway| gateway.state().requests == 2).await;
-    node.kill();
     node.gateway.state().silent = false;
-    node.start();
-    node.deliver().await;
+    node.come_back().await;
     node.assert_lines(0..300);
 }
 
@@ -170,9 +168,7 @@ async fn killed_between_the_pieces_of_a_spooled_block_every_line_comes_once() {
     node.gateway.state().too_large = 1;
     node.until(|_, gateway| gateway.state().requests > 0).await;
     node.until(|_, gateway| !gateway.state().messages.is_empty()).await;
-    node.kill();
-    node.start();
-    node.deliver().await;
+    node.come_back().await;
     node.keep_house(0).await;
     node.assert_lines(0..300);
     assert_eq!(node.in_spool(), 0);
@@ -197,9 +193,7 @@ async fn what_was_written_after_the_last_checkpoint_is_in_the_books() {
     node.write("0.log", 0..300);
     node.delete();
     node.look_and_read();
-    node.kill();
-    node.start();
-    node.deliver().await;
+    node.come_back().await;
     node.assert_lines(0..300);
     assert_eq!(node.agent().close_books()[0].written, (0..300).map(|n| line(n).len() as u64).sum::<u64>());
 }
