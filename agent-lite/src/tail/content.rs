@@ -11,15 +11,18 @@ use flate2::read::MultiGzDecoder;
 /// Steps over what was read before a restart, this much at a time.
 const SKIP: usize = 64 * 1024;
 
+/// An open log file.
 #[derive(Debug)]
-pub(super) enum Content {
+pub enum Content {
+    /// As it lies on the disk.
     Plain(File),
+    /// Inflated.
     Gzip(Box<Inflated>),
 }
 
 /// A gzip file, read forwards; to go back is to begin again.
 #[derive(Debug)]
-pub(super) struct Inflated {
+pub struct Inflated {
     file: Arc<File>,
     /// `None` until something is wanted of it, and once it is at its end.
     decoder: Option<MultiGzDecoder<Positioned>>,
@@ -55,7 +58,9 @@ impl Read for Positioned {
 }
 
 impl Content {
-    pub(super) fn open(file: File, path: &Path) -> Self {
+    /// `path` tells by its name whether it is compressed.
+    #[must_use]
+    pub fn open(file: File, path: &Path) -> Self {
         if path.extension().is_some_and(|extension| extension == "gz") {
             let file = Arc::new(file);
             Self::Gzip(Box::new(Inflated { file, decoder: None, bytes: Vec::new(), offset: 0, end: End::Ahead }))
@@ -77,7 +82,10 @@ impl Content {
 
     /// How much it holds: of a compressed file what its trailer says (RFC 1952 §2.3.1, modulo 2³²; a file
     /// of several members tells only its last one's), which reading puts right.
-    pub(super) fn size(&self) -> io::Result<u64> {
+    ///
+    /// # Errors
+    /// The file cannot be looked at, or is too short to have a trailer.
+    pub fn size(&self) -> io::Result<u64> {
         let length = self.file().metadata()?.len();
         match self {
             Self::Plain(_) => Ok(length),
@@ -86,8 +94,12 @@ impl Content {
         }
     }
 
-    /// Fills `buffer` with what begins at `offset`; less than that only at the end.
-    pub(super) fn fill(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    /// Fills `buffer` with what begins at `offset`; less than that only at the end, or where a compressed file
+    /// is damaged.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn fill(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         match self {
             Self::Plain(file) => read_up_to(file, buffer, offset),
             Self::Gzip(inflated) => inflated.fill(buffer, offset),

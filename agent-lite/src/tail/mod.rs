@@ -23,7 +23,7 @@ use crate::redact::Redactor;
 
 mod books;
 mod change;
-mod content;
+pub mod content;
 mod counts;
 mod cut;
 mod file;
