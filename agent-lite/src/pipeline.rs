@@ -26,6 +26,7 @@ use crate::runtime::{self, Comparison};
 use crate::ship::{self, Desk, Dispatch, Happening};
 use crate::tail::{Missed, Tailer};
 
+mod absence;
 mod count;
 mod hints;
 mod reload;
@@ -44,6 +45,8 @@ struct Agent {
     metrics: Metrics,
     store: Store,
     since: Option<i64>,
+    /// When an earlier run is known to have looked last, nanoseconds of the epoch.
+    absent_since: Option<i64>,
     discovery: Option<Discovery>,
     tailer: Tailer,
     entries: Entries,
@@ -343,13 +346,11 @@ impl Agent {
             return;
         }
         let snapshot = self.snapshot(false);
-        if self.written.as_ref() == Some(&snapshot) {
-            return;
-        }
+        let is_written = self.written.as_ref() == Some(&snapshot);
         let covered = Covered { in_ring: self.dispatch.take_stored(), in_spool: self.lanes.take_decided() };
         let store = self.store.clone();
         self.writing.spawn_blocking(move || {
-            let result = store.write(&snapshot);
+            let result = if is_written { store.touch() } else { store.write(&snapshot) };
             (snapshot, covered, result)
         });
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use sluice_wire::{Block, Reason, Verdict};
 
 mod books;
@@ -48,6 +48,8 @@ pub struct Metrics {
     pub truncated: IntCounter,
     /// Ranges of logs that were lost.
     pub gaps: IntCounter,
+    /// How long no agent ran before this one started, as far as is known.
+    pub absence_seconds: Gauge,
     /// Lines dropped for a pod's budget, or because its pod wants a sample.
     pub dropped_lines: IntCounter,
     /// Logs that went on without labels.
@@ -169,6 +171,10 @@ impl Metrics {
             unreadable: counter("unreadable", "Looks at files and directories that failed.")?,
             truncated: counter("truncated_files", "Files that became shorter while they were read.")?,
             gaps: counter("gaps", "Ranges of logs that were lost; a record in the stream tells of each.")?,
+            absence_seconds: register.seconds(
+                "absence",
+                "For how long no agent ran on the node before this one started; a record in the stream tells of it.",
+            )?,
             dropped_lines: counter(
                 "dropped_lines",
                 "Lines dropped because their pod is over its budget, or asks for a sample.",

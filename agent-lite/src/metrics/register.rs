@@ -1,6 +1,6 @@
 //! One way to make a metric and have it shown.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 
 /// What every name begins with.
 const PREFIX: &str = "sluice_agent_";
@@ -16,6 +16,10 @@ impl Register<'_> {
 
     pub(super) fn gauge(self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.shown(IntGauge::new(format!("{PREFIX}{name}"), help)?)
+    }
+
+    pub(super) fn seconds(self, name: &str, help: &str) -> prometheus::Result<Gauge> {
+        self.shown(Gauge::new(format!("{PREFIX}{name}_seconds"), help)?)
     }
 
     pub(super) fn counters(self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {

@@ -26,6 +26,14 @@ use crate::tail::{Labels, StartFrom, Tailer, Workshop};
 
 impl Agent {
     pub(super) fn start(config: Config, metrics: Metrics, pods: Option<Pods>) -> anyhow::Result<Self> {
+        let mut agent = Self::open(config, metrics, pods)?;
+        agent.tell_absences();
+        agent.write_down();
+        Ok(agent)
+    }
+
+    /// Opens the state, and takes up what an earlier run left.
+    pub(super) fn open(config: Config, metrics: Metrics, pods: Option<Pods>) -> anyhow::Result<Self> {
         if let Err(error) = std::fs::create_dir_all(&config.state) {
             tracing::error!(path = %config.state.display(), %error, "no state directory: logs are shipped at least once");
         }
@@ -52,11 +60,7 @@ impl Agent {
             _ => loaded.since,
         };
         let start = if loaded.first_run { start } else { since.map_or(StartFrom::Beginning, StartFrom::Since) };
-        let labels = Labels {
-            cluster: config.cluster.clone(),
-            environment: config.environment.clone(),
-            node: config.node.clone(),
-        };
+        let labels = labels(&config);
         let mut lanes = Lanes::new(block::Settings {
             cluster: config.cluster.as_str().into(),
             node: config.node.as_str().into(),
@@ -94,6 +98,7 @@ impl Agent {
             positions,
             numbers: loaded.numbers,
             since,
+            absent_since: loaded.written_ns.filter(|_| !loaded.first_run),
             store,
             metrics,
             config,
@@ -103,20 +108,23 @@ impl Agent {
         };
         agent.take_up_ring(kept);
         agent.take_up_spool(left, Self::scan);
-        // Numbers are reserved before the first one is used, and where a first start begins is written
-        // down before anything is read.
         agent.tailer.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
         agent.entries.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
         // What is here now is known to the next start, too.
         agent.positions.sight(agent.tailer.sightings());
         agent.meet();
         agent.settle();
-        let snapshot = agent.snapshot(false);
-        match agent.store.write(&snapshot) {
-            Ok(()) => agent.numbers.reserved(&snapshot),
-            Err(error) => agent.say_checkpoint_failed(&error),
-        }
         Ok(agent)
+    }
+
+    /// Numbers are reserved before the first one is used, and where a first start begins is written down before
+    /// anything is read.
+    pub(super) fn write_down(&mut self) {
+        let snapshot = self.snapshot(false);
+        match self.store.write(&snapshot) {
+            Ok(()) => self.numbers.reserved(&snapshot),
+            Err(error) => self.say_checkpoint_failed(&error),
+        }
     }
 
     /// What was under way when the last run ended goes first. A block that does not follow on what is
@@ -158,6 +166,11 @@ impl Agent {
         self.dispatch.checkpointed(decided);
         self.dispatch.take_back(&cut_anew.iter().filter_map(Queued::id).collect::<Vec<_>>());
     }
+}
+
+/// What is said of every record.
+pub(super) fn labels(config: &Config) -> Labels {
+    Labels { cluster: config.cluster.clone(), environment: config.environment.clone(), node: config.node.clone() }
 }
 
 /// What is read that is no file.

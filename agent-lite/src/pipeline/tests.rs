@@ -10,13 +10,16 @@ use crate::record::Line;
 use crate::ring::{self, Ring};
 use crate::tail::Known as _;
 
+mod absence;
 mod outage;
 
 const SOURCE: u64 = 7;
 
 fn start(dir: &Path, more: &str) -> Agent {
     let directories = format!("state_directory: {0}/state\npods: {0}/pods\n{more}", dir.display());
-    Agent::start(crate::config::for_tests(&directories), Metrics::new().unwrap(), None).unwrap()
+    let mut agent = Agent::open(crate::config::for_tests(&directories), Metrics::new().unwrap(), None).unwrap();
+    agent.write_down();
+    agent
 }
 
 /// Blocks of one lane that were sent when the agent was killed: whole ones of a line each, with their

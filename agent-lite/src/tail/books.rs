@@ -29,6 +29,8 @@ pub enum Abandoned {
     Deleted,
     /// The file went while no agent looked.
     Vanished,
+    /// No agent ran on the node: what came and went in that time is not known.
+    Absent,
     /// The pod wrote more than its budget allows, and its policy is to drop.
     OverBudget,
     /// Whoever runs the pod asked for a sample of its messages.
@@ -43,7 +45,7 @@ pub enum Abandoned {
 
 impl Abandoned {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Torn,
         Self::TooOld,
         Self::Excluded,
@@ -51,6 +53,7 @@ impl Abandoned {
         Self::Damaged,
         Self::Deleted,
         Self::Vanished,
+        Self::Absent,
         Self::OverBudget,
         Self::Sampled,
         Self::Redacted,
@@ -75,6 +78,7 @@ impl Abandoned {
             Self::Damaged => "damaged",
             Self::Deleted => "deleted",
             Self::Vanished => "vanished",
+            Self::Absent => "absent",
             Self::OverBudget => "over-budget",
             Self::Sampled => "sampled",
             Self::Redacted => "redacted",
@@ -96,6 +100,9 @@ impl Abandoned {
             Self::Sampled => "the pod's annotation asks for a sample",
             Self::Redacted => "a redaction rule drops such lines",
             Self::Vanished => "the file went while no agent looked; more may have been written than is counted here",
+            Self::Absent => {
+                "no agent ran on this node: containers that came and went in that time, with all their files, are not known"
+            }
             Self::JournalSeqnum => {
                 "the journal has no entries of these numbers; they were removed before they were read"
             }
@@ -140,27 +147,31 @@ impl Gap {
     /// Its record: the message, and the fields that follow on `common`.
     #[must_use]
     fn render(&self, common: &[u8]) -> (String, Vec<u8>) {
-        let file = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let (size, what) =
-            if self.why.is_in_entries() { (self.to - self.from, "entries") } else { (self.bytes, "bytes") };
-        let (from, to) = (self.from, self.to);
-        let message = format!("sluice: a gap of {size} {what} in {file}, from {from} to {to}: {}", self.why.sentence());
         let mut common = common.to_vec();
         record::append("sluice_gap_reason", self.why.word(), &mut common);
-        record::append(&format!("sluice_gap_{what}"), &size.to_string(), &mut common);
-        record::append("sluice_gap_file", &file, &mut common);
-        record::append("sluice_gap_from", &from.to_string(), &mut common);
-        record::append("sluice_gap_to", &to.to_string(), &mut common);
-        let moment = |ns: i64| {
-            let mut text = Vec::new();
-            time::write(ns, &mut text);
-            String::from_utf8_lossy(&text).into_owned()
+        let message = if self.why == Abandoned::Absent {
+            format!("sluice: {}", self.why.sentence())
+        } else {
+            self.render_range(&mut common)
         };
         if self.since != 0 {
             record::append("sluice_gap_since", &moment(self.since), &mut common);
         }
         record::append("sluice_gap_until", &moment(self.until), &mut common);
         (message, common)
+    }
+
+    /// Of which file, and from where to where: the message, and the fields onto `common`.
+    fn render_range(&self, common: &mut Vec<u8>) -> String {
+        let file = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let (size, what) =
+            if self.why.is_in_entries() { (self.to - self.from, "entries") } else { (self.bytes, "bytes") };
+        let (from, to) = (self.from, self.to);
+        record::append(&format!("sluice_gap_{what}"), &size.to_string(), common);
+        record::append("sluice_gap_file", &file, common);
+        record::append("sluice_gap_from", &from.to_string(), common);
+        record::append("sluice_gap_to", &to.to_string(), common);
+        format!("sluice: a gap of {size} {what} in {file}, from {from} to {to}: {}", self.why.sentence())
     }
 
     /// Puts the record that tells of it into a lane, with what the lane's records have in `common`, and with a
@@ -180,6 +191,12 @@ impl Gap {
         lanes.cover(lane, self.mark(), Stream::Whole, &mut told, self.number, Portion::default());
         lanes.cut_if_full(lane);
     }
+}
+
+fn moment(ns: i64) -> String {
+    let mut text = Vec::new();
+    time::write(ns, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// The source that the records of a log's gaps are positions of.

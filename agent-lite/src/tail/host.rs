@@ -52,7 +52,7 @@ impl Tailer {
             None => {
                 let lane = lanes.lane(category, unit);
                 let books = format!("{}/{unit}", category.word()).into();
-                let common = [self.host_common(unit, category), Vec::new(), Vec::new()];
+                let common = [self.labels.of_unit(unit, category), Vec::new(), Vec::new()];
                 let lines = if category == Category::Audit { Format::Audit } else { Format::Plain };
                 let log = path.to_string_lossy().into();
                 let treatment = self.workshop.treatment_of_host(unit, format);
@@ -129,16 +129,6 @@ impl Tailer {
             }
         }
         files
-    }
-
-    fn host_common(&self, unit: &str, category: Category) -> Vec<u8> {
-        crate::record::common([
-            ("unit", unit),
-            ("cluster", &self.labels.cluster),
-            ("environment", &self.labels.environment),
-            ("k8s_node_name", &self.labels.node),
-            ("log_type", category.word()),
-        ])
     }
 }
 

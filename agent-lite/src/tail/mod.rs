@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice_wire::{Stream, time};
+use sluice_wire::{Category, Stream, time};
 
 use crate::block::Lanes;
 use crate::discover::layout::{Age, Pod};
@@ -80,6 +80,20 @@ pub struct Labels {
     pub environment: String,
     /// `k8s_node_name`.
     pub node: String,
+}
+
+impl Labels {
+    /// What the records of a unit of the node have in common.
+    #[must_use]
+    pub fn of_unit(&self, unit: &str, category: Category) -> Vec<u8> {
+        crate::record::common([
+            ("unit", unit),
+            ("cluster", &self.cluster),
+            ("environment", &self.environment),
+            ("k8s_node_name", &self.node),
+            ("log_type", category.word()),
+        ])
+    }
 }
 
 /// How much may be held that no directory lists any more: a file that is open is on the disk.

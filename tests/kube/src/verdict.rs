@@ -1,7 +1,7 @@
 //! What reached the disk against what arrived: every line once, or within a gap that the agent says there is.
 //!
-//! One loss alone is forgiven, and counted apart: of a container that came and went, with all its files, while no
-//! agent ran. Then there is nothing on the node that could tell anybody of it.
+//! Of a container that came and went, with all its files, while no agent ran, nothing on the node could tell anybody:
+//! its lines, counted apart, have to lie in a time in which the agent says that none ran.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -13,6 +13,8 @@ use crate::disk::{Disk, Line, Log, excerpt};
 use crate::pods::is_writer;
 use crate::rig::{Fault, Faults};
 
+/// The reason of the gap that tells when no agent ran.
+const ABSENT: &str = "absent";
 /// How many of a kind a report shows.
 const SHOWN: usize = 10;
 /// A file that goes so soon after a line was written to it leaves the agent hardly a chance.
@@ -44,9 +46,11 @@ pub struct Gap {
 impl Gap {
     /// The same container's, whichever attempt: what nobody has seen is told of once for all that may have been.
     fn covers(&self, log: &Log, line: &Line) -> bool {
-        self.log.is_of_container(log)
-            && self.from_ns.saturating_sub(ORDER_NS) <= line.last_ns
-            && line.first_ns <= self.to_ns.saturating_add(ORDER_NS)
+        self.log.is_of_container(log) && self.lasts_over(line)
+    }
+
+    fn lasts_over(&self, line: &Line) -> bool {
+        self.from_ns.saturating_sub(ORDER_NS) <= line.last_ns && line.first_ns <= self.to_ns.saturating_add(ORDER_NS)
     }
 }
 
@@ -141,7 +145,8 @@ pub struct Verdict {
     pub arrived: u64,
     /// Of the others, those that a gap covers.
     pub covered: u64,
-    /// Of those that none does, the ones of containers that no agent can know of, and how many of these there were.
+    /// Of those that none does, the ones of containers that no agent can know of, in a time in which the agent says
+    /// that none ran, and how many of these containers there were.
     pub unknowable: (u64, usize),
     /// And the others.
     pub lost: BTreeMap<Cause, Loss>,
@@ -161,6 +166,8 @@ pub struct Verdict {
     /// Gaps that the agent says there are, and how many of them a lost line is in. (A file that went unread may
     /// have had nothing more.)
     pub gaps: (usize, usize),
+    /// Times in which the agent says that none ran.
+    pub absences: usize,
     /// Records with their pod's labels, and without any.
     pub labelled: (u64, u64),
     /// What the rig itself has to confess: then nothing is proven.
@@ -189,6 +196,7 @@ pub fn verdict(disk: &Disk, delivered: &Delivered, gaps: &[Gap], faults: &Faults
         verdict.blind.push(format!("{} lines are on the disk twice", disk.repeated));
     }
     let unknowable = unknowable(disk, faults);
+    let (absences, gaps): (Vec<_>, Vec<_>) = gaps.iter().partition(|gap| gap.reason == ABSENT);
     let mut met = HashSet::new();
     for (id, line) in &disk.lines {
         if verdict.judge_line(disk, delivered, *id, line) {
@@ -199,7 +207,9 @@ pub fn verdict(disk: &Disk, delivered: &Delivered, gaps: &[Gap], faults: &Faults
         if covering.peek().is_some() {
             verdict.covered += 1;
             met.extend(covering.map(|(at, _)| at));
-        } else if unknowable.contains(&(log.uid.as_str(), log.container.as_str())) {
+        } else if unknowable.contains(&(log.uid.as_str(), log.container.as_str()))
+            && absences.iter().any(|absence| absence.lasts_over(line))
+        {
             verdict.unknowable.0 += 1;
         } else {
             verdict.book_loss(disk, faults, line);
@@ -207,7 +217,8 @@ pub fn verdict(disk: &Disk, delivered: &Delivered, gaps: &[Gap], faults: &Faults
     }
     verdict.unknowable.1 = unknowable.len();
     verdict.gaps = (gaps.len(), met.len());
-    verdict.judge_gaps(disk, gaps);
+    verdict.absences = absences.len();
+    verdict.judge_gaps(disk, &gaps);
     verdict.unseen = delivered.lines.keys().filter(|id| !disk.lines.contains_key(id)).copied().collect();
     verdict.repeated = delivered.lines.iter().filter(|(_, arrival)| arrival.times > 1).map(|(id, _)| *id).collect();
     verdict.judge_fragments(disk, delivered);
@@ -259,7 +270,7 @@ impl Verdict {
     }
 
     /// A gap is of a container of which something went.
-    fn judge_gaps(&mut self, disk: &Disk, gaps: &[Gap]) {
+    fn judge_gaps(&mut self, disk: &Disk, gaps: &[&Gap]) {
         let went = |gap: &Gap| disk.files.iter().any(|file| file.gone_at.is_some() && file.is_of(&gap.log));
         let wrong = gaps.iter().filter(|gap| is_writer(&gap.log.container) && !went(gap));
         self.wrong.extend(wrong.map(|gap| format!("a gap where nothing went: {gap:?}")));
@@ -343,7 +354,8 @@ impl fmt::Display for Verdict {
         writeln!(f, "in gaps        {} ({:.3} %)", self.covered, share(self.covered))?;
         writeln!(f, "gap records    {}, of which {} have a line that was on the disk", self.gaps.0, self.gaps.1)?;
         let (lines, containers) = self.unknowable;
-        writeln!(f, "unknowable     {lines} (the agent was away all the life of {containers} containers)")?;
+        writeln!(f, "in absences    {lines} (the agent was away all the life of {containers} containers)")?;
+        writeln!(f, "absences told  {}", self.absences)?;
         writeln!(f, "lost           {} ({:.3} %)", self.lost(), share(self.lost()))?;
         for (cause, loss) in &self.lost {
             writeln!(f, "  {} lines, {} KiB of {} logs: {cause}", loss.lines, loss.bytes / 1024, loss.logs.len())?;

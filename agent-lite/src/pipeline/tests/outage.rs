@@ -139,7 +139,9 @@ impl Node {
         let mut config = crate::config::for_tests(&format!("{directories}first_start: beginning\nblock_bytes: 4KiB"));
         let endpoint = Endpoint { url: self.url.clone(), ..(*config.destination.endpoints[0]).clone() };
         config.destination.endpoints = vec![Arc::new(endpoint)];
-        self.agent = Some(Agent::start(config, Metrics::new().unwrap(), None).unwrap());
+        let mut agent = Agent::open(config, Metrics::new().unwrap(), None).unwrap();
+        agent.write_down();
+        self.agent = Some(agent);
         self.check_books();
     }
 

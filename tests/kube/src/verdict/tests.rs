@@ -93,17 +93,20 @@ fn why_a_line_is_missing_is_told_by_what_became_of_its_file() {
 }
 
 #[test]
-fn a_container_whose_life_lies_within_the_agents_absence_is_nothing_that_anybody_could_know_of() {
+fn of_a_container_whose_life_lies_within_the_agents_absence_the_absence_is_told() {
     let life = |born: u64, gone_at| Seen { seen_at: born * 1_000_000_000, gone_at, ..seen() };
     let gone = Some(9_000_000_000);
-    let judged = |seen: Seen, from: i64, to: i64| {
+    let judged_with = |absences: &[Gap], seen: Seen, from: i64, to: i64| {
         let disk = disk(seen);
         let mut delivered = delivered(&disk);
         delivered.lines.remove(&id(0));
         let down = Faults::of([(Fault::AgentDown, from * SECOND, to * SECOND)]);
-        let verdict = verdict(&disk, &delivered, &[], &down, &[]);
+        let verdict = verdict(&disk, &delivered, absences, &down, &[]);
         (verdict.unknowable, verdict.failures().len())
     };
+    let nobody = Log { namespace: "".into(), pod: "".into(), uid: "".into(), container: "".into(), attempt: 0 };
+    let absence = |from, to| Gap { log: nobody.clone(), reason: ABSENT.into(), from_ns: from, to_ns: to };
+    let judged = |seen, from, to| judged_with(&[absence(0, 20 * SECOND)], seen, from, to);
     assert_eq!(judged(life(1, gone), 0, 10), ((1, 1), 0));
     assert_eq!(judged(life(1, gone), 3, 10), ((1, 1), 0), "the last checkpoint is older than the container");
     assert_eq!(judged(life(1, gone), 4, 10), ((0, 0), 1), "the agent has had the time to keep that it is there");
@@ -111,6 +114,9 @@ fn a_container_whose_life_lies_within_the_agents_absence_is_nothing_that_anybody
     assert_eq!(judged(life(1, None), 0, 10), ((0, 0), 1), "it is still there");
     let compressed = Seen { compressed: true, gz_gone_at: None, ..life(1, gone) };
     assert_eq!(judged(compressed, 0, 10), ((0, 0), 1), "it can still be read");
+    let judged = |absences: &[Gap]| judged_with(absences, life(1, gone), 0, 10);
+    assert_eq!(judged(&[]), ((0, 1), 1), "nobody told of the absence");
+    assert_eq!(judged(&[absence(15 * SECOND, 20 * SECOND)]), ((0, 1), 1), "nor of this one");
 }
 
 #[test]
