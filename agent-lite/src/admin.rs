@@ -2,20 +2,38 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use crate::books::Book;
 use crate::metrics::Metrics;
 
 /// Questions of the books that wait; more are turned away.
 const QUESTIONS: usize = 8;
+
+/// What clients may take: descriptors are for log files.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// Connections at once; more wait to be accepted.
+    connections: usize,
+    /// How long a client may be silent.
+    idle: Duration,
+    /// How long a connection lives at most: a scraper makes a new one.
+    age: Duration,
+}
+
+const BOUNDS: Bounds = Bounds { connections: 32, idle: Duration::from_secs(10), age: Duration::from_secs(120) };
 
 /// Where an answer to a question of the books goes.
 pub type Answer = oneshot::Sender<Vec<Book>>;
@@ -47,14 +65,49 @@ impl Status {
 
 /// Serves until the task is dropped.
 pub async fn serve(listener: TcpListener, status: Status) {
+    serve_within(BOUNDS, listener, status).await;
+}
+
+async fn serve_within(bounds: Bounds, listener: TcpListener, status: Status) {
     let app = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/books", get(books))
         .with_state(status);
-    if let Err(error) = axum::serve(listener, app).await {
-        tracing::error!(%error, "health and metrics are not served any more");
+    let room = Arc::new(Semaphore::new(bounds.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        // Before accepting, so that who has no room stays in the queue.
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let app = app.clone();
+                connections.spawn(async move {
+                    answer(stream, app, bounds).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, or the peer has gone again. A pause, or it spins.
+                tracing::warn!(%error, "admin: cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn answer(stream: TcpStream, app: Router, bounds: Bounds) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.idle)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+    let mut connection = std::pin::pin!(connection);
+    // Who goes away in the middle is none of our troubles.
+    if tokio::time::timeout(bounds.age, connection.as_mut()).await.is_err() {
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(bounds.idle, connection).await;
     }
 }
 
@@ -106,7 +159,32 @@ async fn metrics(State(status): State<Status>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
+
+    #[tokio::test]
+    async fn who_says_nothing_is_let_go_and_makes_room() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (status, _questions) = Status::new(Metrics::new().unwrap(), Arc::default());
+        let bounds = Bounds { connections: 4, idle: Duration::from_millis(50), age: Duration::from_secs(60) };
+        let server = tokio::spawn(serve_within(bounds, listener, status));
+        let mut silent = Vec::new();
+        for _ in 0..=bounds.connections {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        for stream in &mut silent {
+            let ended = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut [0; 64])).await;
+            assert_eq!(ended.expect("let go").unwrap_or(0), 0);
+        }
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok\n"), "{answer}");
+        server.abort();
+    }
 
     #[test]
     fn what_is_wrong_with_the_settings_is_told_and_what_waits() {

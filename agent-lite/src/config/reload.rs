@@ -196,6 +196,8 @@ impl Config {
         match key {
             // Blocks under way would come twice, which is worth a decision.
             "gateway" | "direct" => self.is_direct() == new.is_direct(),
+            // Others are not kept of a pod.
+            "own_logs" | "dataplane" => new.sources.pods.label_names().is_subset(&self.kubernetes.fields.asked_labels),
             // What is followed has its lane.
             "host" | "audit" => new.sources.host.iter().all(|files| {
                 let others = self.sources.host.iter().filter(|other| other.path == files.path);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Uri;
-use kube::Client;
+use kube::{Client, Config};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -79,15 +79,21 @@ async fn poll(
 }
 
 async fn connect(api: &Access, kubelet: &Kubelet) -> Result<Client, Failure> {
-    let mut config = api.config().await?;
+    Ok(Client::try_from(aimed(api.config().await?, kubelet)?)?)
+}
+
+/// The API server's settings, for the kubelet.
+fn aimed(mut config: Config, kubelet: &Kubelet) -> Result<Config, Failure> {
     config.cluster_url = kubelet.url.clone();
     config.proxy_url = None;
+    // That the API server's certificate is not looked at says nothing of the kubelet's.
+    config.accept_invalid_certs = false;
     config.tls_server_name.clone_from(&kubelet.server_name);
     if let Some(path) = &kubelet.ca_file {
         config.root_cert = Some(certificates(path)?);
         config.root_cert_file = None;
     }
-    Ok(Client::try_from(config)?)
+    Ok(config)
 }
 
 fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
@@ -97,4 +103,21 @@ fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
         Failure::new("config", &said)
     })?;
     Ok(read.into_iter().map(|certificate| certificate.to_vec()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kubelet_is_looked_at_where_the_api_server_is_not() {
+        let mut config = Config::new("https://10.0.0.1:6443".parse().unwrap());
+        config.accept_invalid_certs = true;
+        config.proxy_url = Some("http://proxy:3128".parse().unwrap());
+        let url: Uri = "https://10.0.0.7:10250".parse().unwrap();
+        let kubelet = Kubelet { url: url.clone(), ca_file: None, server_name: Some("node".to_owned()) };
+        let aimed = aimed(config, &kubelet).unwrap();
+        assert_eq!((aimed.cluster_url, aimed.accept_invalid_certs, aimed.proxy_url), (url, false, None));
+        assert_eq!(aimed.tls_server_name.as_deref(), Some("node"));
+    }
 }

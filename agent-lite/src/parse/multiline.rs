@@ -188,6 +188,12 @@ impl Rule {
         Ok(Self(Kind::Start(regex)))
     }
 
+    /// Whether the lines of a key in PEM are joined.
+    #[must_use]
+    pub fn joins_keys(&self) -> bool {
+        matches!(&self.0, Kind::Traces { languages, .. } if languages.any_of(Languages::PEM))
+    }
+
     /// What to do with the next line of a stream, which comes without its newline.
     #[inline]
     pub fn step(&self, state: &mut State, line: &[u8]) -> Step {

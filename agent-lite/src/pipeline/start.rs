@@ -1,6 +1,9 @@
 //! How the agent begins: its state is opened, and what an earlier run left under way goes first.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Instant;
 
@@ -20,9 +23,13 @@ use crate::discover::Discovery;
 use crate::enrich::Pods;
 use crate::entries::Entries;
 use crate::metrics::Metrics;
+use crate::redact;
 use crate::ring::{self, Ring};
 use crate::ship::Dispatch;
 use crate::tail::{Labels, StartFrom, Tailer, Workshop};
+
+/// Access to the state directory.
+const OWN: u32 = 0o700;
 
 impl Agent {
     pub(super) fn start(config: Config, metrics: Metrics, pods: Option<Pods>) -> anyhow::Result<Self> {
@@ -34,7 +41,7 @@ impl Agent {
 
     /// Opens the state, and takes up what an earlier run left.
     pub(super) fn open(config: Config, metrics: Metrics, pods: Option<Pods>) -> anyhow::Result<Self> {
-        if let Err(error) = std::fs::create_dir_all(&config.state) {
+        if let Err(error) = own_directory(&config.state) {
             tracing::error!(path = %config.state.display(), %error, "no state directory: logs are shipped at least once");
         }
         let store = Store::new(&config.state);
@@ -76,6 +83,7 @@ impl Agent {
         if pods.is_none() && !config.sources.pods.label_names().is_empty() {
             tracing::warn!("dataplane rules with labels match nothing: kubernetes.source is none");
         }
+        warn_of_split_keys(&config);
         let mut positions = loaded.positions;
         // One sighting a second.
         positions.forget_after(u32::try_from(config.forget_after.as_secs()).unwrap_or(u32::MAX));
@@ -168,9 +176,28 @@ impl Agent {
     }
 }
 
+fn warn_of_split_keys(config: &Config) {
+    let joins = config.messages.default_multiline.as_ref().is_some_and(|rule| rule.joins_keys());
+    if !joins && config.redact.as_ref().is_some_and(redact::Config::wants_whole_keys) {
+        tracing::warn!(
+            "redact: private-key finds a key that is printed line by line only where lines are joined: set multiline.default to auto or pem"
+        );
+    }
+}
+
 /// What is said of every record.
 pub(super) fn labels(config: &Config) -> Labels {
     Labels { cluster: config.cluster.clone(), environment: config.environment.clone(), node: config.node.clone() }
+}
+
+/// Makes the state directory, for the agent alone: logs lie in it that not everybody may read.
+fn own_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(OWN).create(path)?;
+    // A node's kubelet makes directories for everybody.
+    if fs::metadata(path)?.permissions().mode() & !OWN & 0o7777 != 0 {
+        fs::set_permissions(path, Permissions::from_mode(OWN))?;
+    }
+    Ok(())
 }
 
 /// What is read that is no file.
@@ -232,6 +259,6 @@ fn open_ring(directory: &Path, bytes: u64) -> anyhow::Result<(Option<Ring>, Vec<
 
 /// The node's zone, as its `/etc/localtime` says; UTC where there is none.
 fn node_zone() -> TimeZone {
-    let read = std::fs::read("/etc/localtime").ok();
+    let read = fs::read("/etc/localtime").ok();
     read.and_then(|bytes| TimeZone::tzif("localtime", &bytes).ok()).unwrap_or(TimeZone::UTC)
 }

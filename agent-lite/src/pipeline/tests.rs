@@ -22,6 +22,20 @@ fn start(dir: &Path, more: &str) -> Agent {
     agent
 }
 
+#[tokio::test]
+async fn what_lies_in_the_state_directory_is_for_the_agent_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let mode = || fs::metadata(&state).unwrap().permissions().mode() & 0o7777;
+    drop(start(dir.path(), ""));
+    assert_eq!(mode(), 0o700);
+    // As a kubelet makes it.
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    drop(start(dir.path(), ""));
+    assert_eq!(mode(), 0o700);
+}
+
 /// Blocks of one lane that were sent when the agent was killed: whole ones of a line each, with their
 /// positions, and the last one in pieces.
 fn leave_in_ring(dir: &Path, whole: usize, pieces: usize) {

@@ -56,6 +56,12 @@ impl Config {
         }
     }
 
+    /// Whether private keys are looked for: in pieces they are not found.
+    #[must_use]
+    pub fn wants_whole_keys(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule.matcher, Matcher::BuiltIn(BuiltIn::PrivateKey)))
+    }
+
     /// The key, where it came out of the environment.
     #[must_use]
     pub fn key(&self) -> Option<Key> {

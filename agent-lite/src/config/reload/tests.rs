@@ -122,6 +122,18 @@ fn files_of_the_node_come_and_go_but_do_not_become_others() {
 }
 
 #[test]
+fn a_label_that_no_rule_asked_for_waits_for_a_restart() {
+    let rules = |rules: &str| format!("kubernetes: {{source: watch}}\ndataplane: [{rules}]\n");
+    let (file, mut reloader) = File::new(&rules("{labels: {tier: net}}"));
+    let status = reloader.status();
+    file.write(&rules("{labels: {tier: dns}}, {namespace: net}"));
+    assert_eq!(parts(reloader.look()), ["dataplane"]);
+    file.write(&(rules("{labels: {role: net}}") + "own_logs: rate-limit\ndrain: 9s\n"));
+    assert_eq!(parts(reloader.look()), ["drain"], "the rules come with own_logs");
+    assert_eq!(status.needs_restart(), ["dataplane", "own_logs"]);
+}
+
+#[test]
 fn another_key_for_hashes_is_taken_over_and_a_bad_one_is_not() {
     let (file, _) = File::new("");
     let key = file.directory.path().join("key");
