@@ -48,6 +48,7 @@ struct Work {
 /// What was seen of blocks, beside their lines.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Blocks {
+    pub(crate) requests: u64,
     pub(crate) count: u64,
     pub(crate) refused: u64,
     pub(crate) records: u64,
@@ -101,6 +102,7 @@ impl PushSink {
 
     fn take(&self, body: &Bytes, received_ns: u64) -> Vec<Verdict> {
         let mut work = self.work();
+        work.blocks.requests += 1;
         // The request's bytes are counted with its first block.
         let mut wire_bytes = body.len() as u64;
         Frames::new(body.clone())

@@ -160,6 +160,8 @@ impl Attempt<'_> {
         let blocks = self.bench.push.blocks();
         if blocks.count > 0 {
             more.extend([
+                // The sink's own count is of batches of lines: each block is one.
+                ("requests", blocks.requests as f64),
                 ("blocks", blocks.count as f64),
                 ("blocks_refused", blocks.refused as f64),
                 ("lines_per_block", blocks.records_per_block()),
