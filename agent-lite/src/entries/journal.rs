@@ -9,7 +9,7 @@
 //! latter passes over the one that is there in its place (systemd 252, tried). Of several journals in a
 //! directory, those of other sequences are then read from their beginning, and passed over by their positions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,8 +52,9 @@ const FIELDS: [(&str, &str); 5] = [
 const DIRECTORIES: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
 /// What the journal itself is called: entries without a unit, and gaps.
 const OWN_UNIT: &str = "journald";
-/// Units with a lane of their own; those met later share the lane of `other`.
+/// Units with a lane of their own, those of earlier runs counted; others share the lane of `other`.
 const MAX_FEEDS: usize = 250;
+const OTHER: &str = "other";
 /// Sequences of numbers that are known: one for each time that journald had to begin anew.
 const MAX_SEQUENCES: usize = 250;
 /// What a main position is kept under.
@@ -93,6 +94,8 @@ pub(super) struct Journal {
     feeds: Vec<Feed>,
     /// Of category host, and of dataplane.
     by_scope: [HashMap<Arc<str>, usize>; 2],
+    kept: Kept,
+    shared: Vec<Shared>,
     sequences: Vec<Sequence>,
     /// The sequence of the entry that was read last.
     current: Option<usize>,
@@ -100,6 +103,12 @@ pub(super) struct Journal {
     /// What main positions are kept under, and whose books their empty pages are in.
     names: [Arc<str>; 2],
 }
+
+/// Scopes that had a lane of their own in an earlier run, and of which nothing came yet: of category host, and of
+/// dataplane.
+type Kept = [HashSet<Arc<str>>; 2];
+/// Up to where earlier runs have stored of what shared a lane: of which of the two categories, of which sequence.
+type Shared = (usize, u128, u64);
 
 /// One sequence of numbers.
 #[derive(Debug)]
@@ -140,6 +149,7 @@ impl Journal {
             .filter(|sequence| sequence.next > 0)
             .collect();
         sequences.truncate(MAX_SEQUENCES);
+        let (kept, shared) = lanes_of_earlier_runs(known);
         Self {
             settings,
             labels: labels.clone(),
@@ -155,6 +165,8 @@ impl Journal {
             held_back: None,
             feeds: Vec::new(),
             by_scope: Default::default(),
+            kept,
+            shared,
             // Any will do: of those it is not, everything is offered again.
             current: sequences.len().checked_sub(1),
             sequences,
@@ -275,12 +287,17 @@ impl Journal {
     fn push(&mut self, at: usize, number: u64, received: i64, entry: &Entry, output: &mut Output<'_>) -> bool {
         let is_kernel = entry.get("_TRANSPORT") == Some(b"kernel");
         let unit = entry.text("_SYSTEMD_UNIT").filter(|unit| !unit.is_empty());
-        let unit = unit.unwrap_or(if is_kernel { "kernel" } else { OWN_UNIT });
+        let whole_unit = unit.unwrap_or(if is_kernel { "kernel" } else { OWN_UNIT });
+        // In a journal that came from elsewhere it may be of any length.
+        let unit = &whole_unit[..whole_unit.floor_char_boundary(record::MAX_VALUE)];
         if !self.settings.units.is_match(unit) || (is_kernel && self.without_kernel) {
             return true;
         }
         let dataplane = self.settings.dataplane_units.is_match(unit);
-        let feed = self.feed(if dataplane { Category::Dataplane } else { Category::Host }, scope(unit), output);
+        let category = if dataplane { Category::Dataplane } else { Category::Host };
+        let scope = scope(unit);
+        let met = self.by_scope[of_category(category)].get(scope).copied();
+        let feed = met.unwrap_or_else(|| self.feed(category, self.lane_of(category, scope, (at, number)), output));
         if !output.lanes.takes_records(self.feeds[feed].lane) {
             self.held_back = Some(self.feeds[feed].lane);
             return false;
@@ -290,6 +307,7 @@ impl Journal {
             return true;
         }
         let scope = self.feeds[feed].scope_of(unit, output);
+        let mut is_cut = entry.is_cut || unit.len() < whole_unit.len();
         self.fields.clear();
         for (field, name) in FIELDS {
             let Some(value) = entry.get(field) else { continue };
@@ -300,13 +318,13 @@ impl Journal {
                 self.feeds[feed].leave_out(source, number, entry.size, output);
                 return true;
             };
-            record::append(name, value, &mut self.fields);
+            is_cut |= record::append(name, value, &mut self.fields);
         }
         if let Some(word) = entry.get("PRIORITY").and_then(severity) {
             record::append("severity", word, &mut self.fields);
         }
-        if entry.is_cut {
-            record::append("sluice_cut", "true", &mut self.fields);
+        if is_cut {
+            record::append_cut(&mut self.fields);
         }
         let entry = feed::Entry {
             number,
@@ -345,16 +363,26 @@ impl Journal {
         self.sequences.len() - 1
     }
 
-    fn feed(&mut self, category: Category, scope: &str, output: &mut Output<'_>) -> usize {
-        let by_scope = &mut self.by_scope[usize::from(category == Category::Dataplane)];
-        if let Some(at) = by_scope.get(scope) {
-            return *at;
+    /// A scope that was not met before, where it gets a lane of its own, else that of those that share one. What
+    /// had its own goes on in it: in another, of other positions, its entries would be passed over, or sent twice.
+    fn lane_of<'s>(&self, category: Category, scope: &'s str, (at, number): (usize, u64)) -> &'s str {
+        let category = of_category(category);
+        if scope == OWN_UNIT || self.kept[category].contains(scope) {
+            return scope;
         }
-        let scope = if self.feeds.len() < MAX_FEEDS { scope } else { "other" };
+        let is_free = self.feeds.len() + self.kept.iter().map(HashSet::len).sum::<usize>() < MAX_FEEDS;
+        let id = self.sequences[at].id;
+        let has_shared = |shared: &Shared| (shared.0, shared.1) == (category, id) && number < shared.2;
+        if is_free && !self.shared.iter().any(has_shared) { scope } else { OTHER }
+    }
+
+    fn feed(&mut self, category: Category, scope: &str, output: &mut Output<'_>) -> usize {
+        let by_scope = &mut self.by_scope[of_category(category)];
         if let Some(at) = by_scope.get(scope) {
             return *at;
         }
         let scope: Arc<str> = scope.into();
+        self.kept[of_category(category)].remove(&scope);
         self.feeds.push(Feed::new(LOG, category, &scope, &self.labels, output.lanes));
         by_scope.insert(scope, self.feeds.len() - 1);
         self.feeds.len() - 1
@@ -397,7 +425,9 @@ impl Journal {
         let id = Sequence::id_of(missed.path);
         let Some(sequence) = self.sequences.iter().find(|sequence| Some(sequence.id) == id) else { return false };
         let lowest = settled.iter().find(|(source, ..)| *source == sequence.source).map_or(0, |(.., lowest)| *lowest);
-        missed.stored > lowest
+        // Who had a lane of his own must be known where it comes again beside what shared one.
+        let beside_shared = self.shared.iter().any(|(_, id, stored)| *id == sequence.id && sequence.next < *stored);
+        missed.stored > lowest || beside_shared
     }
 
     pub(super) fn feeds(&self) -> impl Iterator<Item = &Feed> {
@@ -424,11 +454,36 @@ impl Journal {
     }
 }
 
+/// Whose scopes they are, of the two.
+fn of_category(category: Category) -> usize {
+    usize::from(category == Category::Dataplane)
+}
+
+/// What positions tell of the lanes of earlier runs.
+fn lanes_of_earlier_runs(known: &dyn Known) -> (Kept, Vec<Shared>) {
+    let (mut kept, mut shared) = (Kept::default(), Vec::new());
+    for left in known.left_behind() {
+        for category in [Category::Host, Category::Dataplane] {
+            let Some(scope) = left.log.strip_prefix(&*feed::log_name(LOG, category, "")) else { continue };
+            match (scope, Sequence::id_of(&left.path)) {
+                (OTHER, Some(id)) => {
+                    let stored = known.acknowledged(left.source, Stream::Whole);
+                    shared.push((of_category(category), id, stored));
+                }
+                // These are not counted: they are always there.
+                (OTHER | OWN_UNIT, _) => {}
+                _ => drop(kept[of_category(category)].insert(scope.into())),
+            }
+        }
+    }
+    (kept, shared)
+}
+
 /// The lane of a unit: what there may be any number of (sessions, containers, instances of a template) shares
 /// one.
 fn scope(unit: &str) -> &str {
     match unit.rsplit_once('.') {
-        _ if unit.len() > 255 => "other",
+        _ if unit.len() > 255 => OTHER,
         Some((_, "scope")) if unit != "init.scope" => "scope",
         Some((name, "service")) if name.starts_with("run-") => "run.service",
         // `name@`, without its instance.

@@ -85,7 +85,7 @@ impl Members {
                 Some(name) => escape::unquoted(name, out),
             }
             out.extend_from_slice(b"\":");
-            out.extend_from_slice(text[member.value.clone()].as_bytes());
+            push_value(&text.as_bytes()[member.value.clone()], out);
         }
     }
 
@@ -119,6 +119,15 @@ impl Members {
                 !member.replaced && member.name(text) == *key && text.as_bytes()[member.value.start] == b'"'
             })
         });
+    }
+}
+
+/// Appends a value. One over several lines, which JSON may break between its tokens only, comes to stand on one.
+fn push_value(value: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(value);
+    if matches!(value.first(), Some(b'{' | b'[')) && memchr::memchr2(b'\n', b'\r', value).is_some() {
+        out[start..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
     }
 }
 

@@ -8,6 +8,8 @@
 //! A JSON message's members are copied as they stand, never built into a tree; where a parser took the
 //! message apart, its time, message and fields take their places.
 
+use std::borrow::Cow;
+
 use sluice_wire::{limits, record, time};
 
 use crate::parse::message::Parsed;
@@ -21,6 +23,16 @@ mod members;
 /// hour. What is outside is a wrong clock or zone, or another time altogether.
 const OLDEST: i64 = 30 * 86_400 * time::SECOND;
 const NEWEST: i64 = 3_600 * time::SECOND;
+
+/// The most that is kept of one value of what is said of a source, bytes.
+pub const MAX_VALUE: usize = 4 * 1024;
+/// What a record has beside its message and [`Line::common`], bytes at most.
+const OVERHEAD: usize = 160;
+/// What is said of a source leaves each record so much for its message, bytes once escaped, where that is too long
+/// for one record: else there were no end of them.
+const ROOM: usize = 32 * 1024;
+/// Says that something of the record was too long to be kept whole.
+const CUT: (&str, &str) = ("sluice_cut", "true");
 
 /// Renders records; keeps its scratch space from one to the next.
 #[derive(Debug, Default)]
@@ -72,10 +84,10 @@ impl<'a> Line<'a> {
 
 impl Encoder {
     /// Appends the record, with its newline. One that does not fit [`limits::LINE`] is appended as
-    /// several, each with its `log_part`. Gives the number of records.
+    /// several, each with its `log_part`. Gives the number of records, at least one; each is one line.
     pub fn encode(&mut self, line: &Line<'_>, out: &mut Vec<u8>) -> u32 {
         let text = match simdutf8::basic::from_utf8(line.content) {
-            Ok(text) => std::borrow::Cow::Borrowed(text),
+            Ok(text) => Cow::Borrowed(text),
             Err(_) => String::from_utf8_lossy(line.content),
         };
         let start = out.len();
@@ -95,12 +107,13 @@ impl Encoder {
             out.truncate(start);
         }
         // Six bytes at most for one of content.
-        let overhead = 160 + line.common.len();
-        if text.len() * 6 + overhead <= limits::LINE {
+        if text.len() * 6 + OVERHEAD + line.common.len() <= limits::LINE {
             write_text(line, &text, line.part, out);
             return 1;
         }
-        write_parts(line, &text, limits::LINE.saturating_sub(overhead), out)
+        let common = with_room(line.common);
+        let room = limits::LINE.saturating_sub(OVERHEAD + common.len());
+        write_parts(&Line { common: &common, ..*line }, &text, room, out)
     }
 
     fn write_merged(&self, line: &Line<'_>, text: &str, out: &mut Vec<u8>) {
@@ -131,7 +144,7 @@ fn write_parsed(line: &Line<'_>, parsed: &Parsed, text: &str, out: &mut Vec<u8>)
     write_time(line, out);
     escape::quoted(parsed.message(text).unwrap_or(text), out);
     out.extend_from_slice(line.common);
-    fields::write(parsed, text, line.far_time(), out);
+    fields::write(parsed, text, line.far_time(), is_of_node(line.common), out);
     out.extend_from_slice(b"}\n");
 }
 
@@ -147,35 +160,77 @@ fn write_text(line: &Line<'_>, text: &str, part: Option<u32>, out: &mut Vec<u8>)
     out.extend_from_slice(b"}\n");
 }
 
-/// Cuts `text` into parts of at most `room` escaped bytes.
+/// What is said of a source, without the last of its members where a message would have less than [`ROOM`].
+fn with_room(common: &[u8]) -> Cow<'_, [u8]> {
+    const MOST: usize = limits::LINE - OVERHEAD - ROOM;
+    if common.len() <= MOST {
+        return Cow::Borrowed(common);
+    }
+    // As much as what says so is short of.
+    let mut kept = common[..members_within(common, MOST - 32)].to_vec();
+    append_cut(&mut kept);
+    Cow::Owned(kept)
+}
+
+/// Bytes of those of the first members of `common`, which is longer, that end within `limit`.
+fn members_within(common: &[u8], limit: usize) -> usize {
+    let (mut end, mut depth) = (0, 0_usize);
+    let (mut in_string, mut escaped) = (false, false);
+    for (at, byte) in common.iter().enumerate().take(limit + 1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b',' if depth == 0 => end = at,
+            _ => {}
+        }
+    }
+    end
+}
+
+/// Cuts `text` into parts of at most `room` escaped bytes; at least one, also of nothing.
 fn write_parts(line: &Line<'_>, text: &str, room: usize, out: &mut Vec<u8>) -> u32 {
     let first = line.part.unwrap_or(1);
     let mut parts = 0;
     let mut rest = text;
-    while !rest.is_empty() {
+    loop {
         let (head, tail) = rest.split_at(escape::fitting(rest, room));
         let whole = parts == 0 && tail.is_empty() && line.part.is_none();
         write_text(line, head, (!whole).then_some(first + parts), out);
         rest = tail;
         parts += 1;
+        if rest.is_empty() {
+            return parts;
+        }
     }
-    parts
 }
 
 /// Renders what all records of a source have in common, in the order given; names are ours and need no
 /// escaping.
 pub fn common<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
     let mut out = Vec::new();
-    fields.into_iter().for_each(|(name, value)| append(name, value, &mut out));
+    for (name, value) in fields {
+        append(name, value, &mut out);
+    }
     out
 }
 
-/// Appends one field to what [`common`] has rendered.
-pub fn append(name: &str, value: &str, out: &mut Vec<u8>) {
+/// Appends one field to what [`common`] has rendered, of its value at most [`MAX_VALUE`]. Gives whether it was cut.
+pub fn append(name: &str, value: &str, out: &mut Vec<u8>) -> bool {
+    let kept = &value[..value.floor_char_boundary(MAX_VALUE)];
     out.extend_from_slice(b",\"");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
-    escape::quoted(value, out);
+    escape::quoted(kept, out);
+    kept.len() < value.len()
+}
+
+/// Says in what [`common`] has rendered that something was cut.
+pub fn append_cut(out: &mut Vec<u8>) {
+    append(CUT.0, CUT.1, out);
 }
 
 /// What records of the node's own logs say of their source, beside the reserved names. Such a record begins
@@ -183,9 +238,13 @@ pub fn append(name: &str, value: &str, out: &mut Vec<u8>) {
 pub const NODE_NAMES: &[&str] =
     &["unit", "identifier", "pid", "severity", "facility", "hostname", "boot_id", "transport", "subsystem", "device"];
 
+fn is_of_node(common: &[u8]) -> bool {
+    common.starts_with(b",\"unit\":")
+}
+
 /// Names that a message's members may not have beside `common`: a store would keep both.
 fn names_beside(common: &[u8]) -> &'static [&'static str] {
-    if common.starts_with(b",\"unit\":") { NODE_NAMES } else { &[] }
+    if is_of_node(common) { NODE_NAMES } else { &[] }
 }
 
 /// Whether `text`, known to be a JSON object, can stand in a record as one member: stores take it, neither

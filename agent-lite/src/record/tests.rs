@@ -67,6 +67,16 @@ fn members_of_a_json_message_are_spliced_in() {
 }
 
 #[test]
+fn a_json_message_of_several_lines_is_a_record_of_one() {
+    check(
+        "{\"msg\":\"x\",\r\n\"a\":{\n \"b\":1,\r\n \"c\":\"\\n\"},\"d\":[1,\n2],\n\"e\":\n3\n}",
+        "\"_msg\":\"x\",\"a\":{  \"b\":1,   \"c\":\"\\n\"},\"d\":[1, 2],\"e\":3",
+    );
+    // In a string it is no JSON.
+    check("{\"a\":{\"b\":\"c\nd\"}}", r#""_msg":"{\"a\":{\"b\":\"c\nd\"}}""#);
+}
+
+#[test]
 fn names_that_are_ours_are_renamed() {
     check(r#"{"msg":"m","k8s_namespace_name":"bank"}"#, r#""_msg":"m","app_k8s_namespace_name":"bank""#);
     check(
@@ -143,6 +153,54 @@ fn a_line_over_the_limit_is_cut_into_numbered_parts() {
     }
 }
 
+fn encode_beside(common: &[u8], content: &str) -> Vec<String> {
+    let time_text = b"2025-10-26T10:15:30.5Z";
+    let time = time::parse(time_text).unwrap();
+    let line = Line { time_text, time, content: content.as_bytes(), common, part: None, parsed: None };
+    let mut out = Vec::new();
+    let records = Encoder::default().encode(&line, &mut out);
+    let lines: Vec<String> = String::from_utf8(out).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), records as usize);
+    lines
+}
+
+#[test]
+fn what_is_said_of_a_source_leaves_room_for_what_it_says() {
+    let labels: Vec<(String, String)> = (0..80).map(|n| (format!("k8s_{n}"), "\",\\{[".repeat(500))).collect();
+    let common = common(labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    assert!(common.len() > limits::LINE);
+    for content in ["", "short", "{\"msg\":\"short\"}", &"x".repeat(160 * 1024), &"é".repeat(80 * 1024)] {
+        let lines = encode_beside(&common, content);
+        assert!((1..10).contains(&lines.len()), "{}", lines.len());
+        let mut joined = String::new();
+        for line in &lines {
+            assert!(line.len() <= limits::LINE, "{}", line.len());
+            let record: Map<String, Value> = serde_json::from_str(line).unwrap();
+            joined.push_str(record["_msg"].as_str().unwrap());
+            assert_eq!((&record["k8s_0"], &record["sluice_cut"]), (&labels[0].1.as_str().into(), &"true".into()));
+        }
+        assert_eq!(joined, content);
+    }
+}
+
+#[test]
+fn what_is_left_of_what_is_said_of_a_source_is_whole_members() {
+    let unit = r#","unit":"a,\"b\",""#;
+    let labels = r#","k8s_labels":{"a":"}","b":[1,{"c":2}]}"#;
+    let common = format!(r#"{unit}{labels},"stream":"stdout""#);
+    for limit in 0..common.len() {
+        let expected = [0, unit.len(), unit.len() + labels.len()].into_iter().filter(|end| *end <= limit).max();
+        assert_eq!(Some(members_within(common.as_bytes(), limit)), expected, "{limit}");
+    }
+}
+
+#[test]
+fn a_value_that_is_said_of_a_source_is_bounded() {
+    let mut out = Vec::new();
+    append("identifier", &format!("x{}", "é".repeat(100_000)), &mut out);
+    assert!(out == format!(",\"identifier\":\"x{}\"", "é".repeat(2047)).into_bytes());
+}
+
 #[test]
 fn a_text_just_under_the_limit_is_one_record() {
     let lines = encode("x".repeat(180 * 1024).as_bytes());
@@ -214,6 +272,25 @@ fn a_parsed_name_that_is_ours_is_renamed_and_of_repeated_ones_the_last_counts() 
 }
 
 #[test]
+fn a_parsed_name_that_the_nodes_own_logs_begin_with_is_renamed() {
+    let beside_unit = |parser: &Parser, content: &str| {
+        let mut parsed = Parsed::default();
+        let context = TimeContext { now: 0, zone: jiff::tz::TimeZone::UTC };
+        assert!(parser.parse(content, &context, &mut parsed), "{content}");
+        let mut out = Vec::new();
+        Encoder::default().encode(&Line { common: b",\"unit\":\"u\"", ..line(content, &parsed) }, &mut out);
+        String::from_utf8(out).unwrap().split_once("\"unit\":\"u\"").unwrap().1.to_owned()
+    };
+    assert_eq!(beside_unit(&Parser::Logfmt, "unit=ssh.service msg=hi"), ",\"app_unit\":\"ssh.service\"}\n");
+    assert_eq!(beside_unit(&Parser::Logfmt, "msg=m unit=1 app_unit=2"), ",\"app_unit\":\"2\"}\n");
+    assert_eq!(beside_unit(&Parser::Logfmt, "msg=m app_unit=2 unit=1"), ",\"app_unit\":\"1\"}\n");
+    // What a format itself has keeps its name: nothing of a file is called so.
+    assert_eq!(beside_unit(&Parser::Logfmt, "msg=m severity=err"), ",\"severity\":\"err\"}\n");
+    // Of a container it is a name like any other.
+    check_parsed("unit=ssh.service msg=hi", OWN, r#""_msg":"hi","unit":"ssh.service""#);
+}
+
+#[test]
 fn a_parsed_time_near_the_lines_own_is_the_records() {
     for near in ["2025-10-26T10:15:29Z", "2025-10-26T11:15:30.5Z", "2025-09-26T10:15:30.5Z"] {
         let expected = format!("{}.{}00000000Z", &near[..19], if near.contains('.') { 5 } else { 0 });
@@ -266,9 +343,20 @@ fn json() -> impl Strategy<Value = String> {
         "\\u0061",
         "q\\\"",
     ]);
-    let value = prop::sample::select(vec!["1", "\"s\"", "null", "{\"x\":[1,{}]}", "\"\\u00e9\\n\"", "-1.5e3", "true"]);
-    prop::collection::vec((name, value), 0..30).prop_map(|members| {
-        format!("{{{}}}", members.iter().map(|(n, v)| format!("\"{n}\": {v}")).collect::<Vec<_>>().join(" , "))
+    let value = prop::sample::select(vec![
+        "1",
+        "\"s\"",
+        "null",
+        "{\"x\":[1,{}]}",
+        "{~\"x\":[1,~{~}]~}",
+        "\"\\u00e9\\n\"",
+        "-1.5e3",
+        "true",
+    ]);
+    let space = prop::sample::select(vec!["", " ", "\n", "\r\n\t", "\r"]);
+    (prop::collection::vec((name, value), 0..30), space).prop_map(|(members, space)| {
+        let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\":~{value}")).collect();
+        format!("{{{}}}", members.join("~,~")).replace('~', space)
     })
 }
 
@@ -304,6 +392,16 @@ proptest! {
             let record: Map<String, Value> = serde_json::from_str(&line).unwrap();
             prop_assert_eq!(record["_msg"].as_str().unwrap(), String::from_utf8_lossy(&content));
         }
+    }
+
+    /// Whatever breaks its lines, and wherever.
+    #[test]
+    fn any_content_is_a_record_of_one_line(
+        mut content in json(),
+        breaks in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(vec!['\n', '\r'])), 1..4),
+    ) {
+        breaks.iter().for_each(|(at, character)| content.insert(at.index(content.len()), *character));
+        serde_json::from_str::<Map<String, Value>>(&one(&content)).unwrap();
     }
 
     /// The splice is compared with what a tree would make of it.

@@ -90,6 +90,17 @@ fn run(bytes: &[u8], from: usize, is_in: impl Fn(u8) -> bool) -> usize {
     bytes[from..].iter().position(|byte| !is_in(*byte)).map_or(bytes.len(), |length| from + length)
 }
 
+/// Whether what begins at `at` is the rest of a longer word. The letter of an escape is of none: `\n`
+/// stands before what began a line, also in text, and in a string of JSON where a string was escaped twice.
+pub(super) fn is_within_word(bytes: &[u8], at: usize) -> bool {
+    !is_escape(bytes, at) && at.checked_sub(1).is_some_and(|before| bytes[before].is_ascii_alphanumeric())
+}
+
+/// Whether the letter of an escape stands right before `at`.
+fn is_escape(bytes: &[u8], at: usize) -> bool {
+    matches!(bytes[..at], [.., b'\\', b'n' | b'r' | b't'])
+}
+
 fn bearer_tokens(bytes: &[u8], each: &mut dyn FnMut(Range<usize>)) {
     const WORD: &[u8] = b"bearer";
     let is_token =
@@ -97,7 +108,7 @@ fn bearer_tokens(bytes: &[u8], each: &mut dyn FnMut(Range<usize>)) {
     for at in memchr2_iter(b'b', b'B', bytes) {
         let after = at + WORD.len();
         let is_word = bytes.get(at..after).is_some_and(|word| word.eq_ignore_ascii_case(WORD));
-        if !is_word || at > 0 && bytes[at - 1].is_ascii_alphanumeric() {
+        if !is_word || is_within_word(bytes, at) {
             continue;
         }
         let start = run(bytes, after, |byte| matches!(byte, b' ' | b'\t' | b':' | b'='));
@@ -127,8 +138,8 @@ fn aws_keys(bytes: &[u8], key: Option<&str>, each: &mut dyn FnMut(Range<usize>))
             // Looked at no further than an id reaches: the text may be of nothing but beginnings.
             let is_id = (bytes.get(at..at + ID))
                 .is_some_and(|id| id.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()));
-            let is_within = |beside: Option<&u8>| beside.is_some_and(u8::is_ascii_alphanumeric);
-            if is_id && !is_within(at.checked_sub(1).map(|before| &bytes[before])) && !is_within(bytes.get(at + ID)) {
+            let goes_on = bytes.get(at + ID).is_some_and(u8::is_ascii_alphanumeric);
+            if is_id && !is_within_word(bytes, at) && !goes_on {
                 each(at..at + ID);
             }
         }
@@ -157,13 +168,17 @@ const SECRET_NEAR: usize = 32;
 const SECRET: usize = 40;
 
 fn aws_secret_after(bytes: &[u8], from: usize) -> Option<Range<usize>> {
-    // As far as the longest of them could reach, and a byte more to see that it ends there.
-    let window = &bytes[..bytes.len().min(from + SECRET_NEAR + SECRET + 1)];
+    // As far as the longest of them could reach, behind an escape, and a byte more to see that it ends there.
+    let window = &bytes[..bytes.len().min(from + SECRET_NEAR + SECRET + 2)];
     let mut start = from;
     while start <= from + SECRET_NEAR && start < window.len() {
         let end = run(window, start, is_base64);
         if is_aws_secret(&window[start..end]) {
             return Some(start..end);
+        }
+        // The letter of an escape may have been taken for its first.
+        if start < end && is_escape(window, start + 1) && is_aws_secret(&window[start + 1..end]) {
+            return Some(start + 1..end);
         }
         start = end + 1;
     }

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use super::builtin::is_within_word;
+
 /// The shortest card.
 const CARD: usize = 13;
 /// The shortest IBAN, Norway's.
@@ -98,8 +100,7 @@ fn card_at(bytes: &[u8], at: usize, group: usize) -> Option<usize> {
         let is_begin = match bytes[..at] {
             // A fraction.
             [.., digit, b'.'] if digit.is_ascii_digit() => false,
-            [.., byte] => !byte.is_ascii_alphanumeric(),
-            [] => true,
+            _ => !is_within_word(bytes, at),
         };
         let is_end = match bytes[end..] {
             [b'.', digit, ..] if digit.is_ascii_digit() => false,
@@ -166,8 +167,7 @@ pub(super) fn ibans(bytes: &[u8], each: &mut dyn FnMut(Range<usize>)) {
     for run in runs(bytes, IBAN, is_of_iban) {
         let mut at = run.start;
         while at + IBAN <= run.end {
-            let is_begin = at == 0 || !bytes[at - 1].is_ascii_alphanumeric();
-            match (is_begin && begins_iban(&bytes[at..])).then(|| iban_at(&bytes[at..])).flatten() {
+            match (!is_within_word(bytes, at) && begins_iban(&bytes[at..])).then(|| iban_at(&bytes[at..])).flatten() {
                 Some(length) => {
                     each(at..at + length);
                     at += length;

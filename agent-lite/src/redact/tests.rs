@@ -114,6 +114,38 @@ fn aws_keys_go_by_their_form_or_by_their_name() {
 const JWT: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U";
 
 #[test]
+fn what_follows_an_escape_goes_in_text_as_in_json() {
+    const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+    const OTHER: &str = "nJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+    for (rule, before, secret) in [
+        ("bearer-token", "Bearer ", "abcdefghij0123456789"),
+        ("aws-key", "", "AKIAIOSFODNN7EXAMPLE"),
+        ("aws-key", "secret:", SECRET),
+        ("card-number", "", "4111111111111111"),
+        ("iban", "", "DE89370400440532013000"),
+    ] {
+        for letter in ['n', 'r', 't'] {
+            let text = format!("level=error msg=\"body:\\{letter}{before}~ x\"");
+            // A string that holds an escaped one.
+            let json = serde_json::to_string(&serde_json::json!({"log": text})).unwrap();
+            for text in [&text, &json] {
+                check(rule, &[(&text.replace('~', secret), &text.replace('~', "_"))]);
+            }
+        }
+        // Of another word than an escape it is no boundary.
+        if before.is_empty() {
+            check_untouched(rule, &[&format!("body:n{secret}"), &format!("body:\\q{secret}")]);
+        }
+    }
+    // Either may be meant.
+    for secret in [SECRET, OTHER] {
+        check("aws-key", &[(&format!("secret=\\n{secret}"), "secret=\\n_")]);
+    }
+    check("aws-key", &[(&format!("secret=\\{OTHER}"), "secret=\\_")]);
+    check_untouched("aws-key", &[&format!("secret=\\n{SECRET}x"), &format!("secret=\\q{SECRET}")]);
+}
+
+#[test]
 fn json_web_tokens_go_whole() {
     let (head, rest) = JWT.split_once('.').unwrap();
     check(

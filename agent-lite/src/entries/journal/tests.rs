@@ -343,6 +343,77 @@ fn an_entry_too_long_for_a_record_goes_in_parts() {
 }
 
 #[test]
+fn what_a_client_calls_itself_is_cut_and_its_entry_one_record() {
+    let mut node = Node::new(Positions::default(), StartFrom::Beginning);
+    let more = format!("SYSLOG_IDENTIFIER={}\n", "i".repeat(300 * 1024));
+    let empty = export(SEQUENCE, 2, "a.service", &more).replace("entry 2", "");
+    let unit = format!("{}.service", "u".repeat(300 * 1024));
+    let more_of_unit = "SYSLOG_IDENTIFIER=short\n";
+    node.read(&(export(SEQUENCE, 1, "a.service", &more) + &empty + &export(SEQUENCE, 3, &unit, more_of_unit)));
+    let records = node.store(|_| true);
+    let messages: Vec<_> = records["host/a.service"].iter().map(|record| &record["_msg"]).collect();
+    assert_eq!(messages, ["entry 1", ""]);
+    for record in &records["host/a.service"] {
+        assert_eq!((&record["identifier"], &record["sluice_cut"]), (&"i".repeat(4096).into(), &"true".into()));
+    }
+    let [record] = &records["host/other"][..] else { panic!("{records:?}") };
+    assert_eq!((&record["unit"], &record["sluice_cut"]), (&"u".repeat(4096).into(), &"true".into()));
+    assert!(node.books().iter().all(|page| page.imbalance == 0 && page.held == 0));
+}
+
+/// As many units as have lanes of their own, and three that share one; then the third once more, and one of those.
+fn units_beyond_the_bound() -> Vec<String> {
+    let bound = MAX_FEEDS as u64;
+    let unit = |n: u64| match n {
+        n if n == 3 || n == bound + 4 => "v.service".to_owned(),
+        n if n == bound + 5 => "unit-251.service".to_owned(),
+        n => format!("unit-{n}.service"),
+    };
+    (1..=bound + 5).map(|n| export(SEQUENCE, n, &unit(n), "")).collect()
+}
+
+/// A restart reads from the fourth entry on.
+fn a_shared_lane_ahead_of_a_units_own() -> Node {
+    let mut node = Node::new(Positions::default(), StartFrom::Beginning);
+    let entries = units_beyond_the_bound();
+    node.read(&entries[..MAX_FEEDS].concat());
+    node.store(|_| true);
+    node.read(&entries[MAX_FEEDS..].concat());
+    assert_eq!(node.store(|scope| scope != "v.service")["host/other"].len(), 4);
+    let node = node.restart();
+    assert!(node.cursor().ends_with(";i=3"), "{}", node.cursor());
+    node
+}
+
+fn messages<const N: usize>(expected: [(&str, &str); N]) -> BTreeMap<String, Vec<String>> {
+    expected.map(|(lane, text)| (lane.to_owned(), vec![text.to_owned()])).into()
+}
+
+#[test]
+fn a_unit_keeps_its_lane_over_restarts_whoever_comes_before_it() {
+    for waits in [0, 3000] {
+        let mut node = a_shared_lane_ahead_of_a_units_own();
+        // Nothing can be read for long.
+        node.wait(waits);
+        let mut node = node.restart();
+        node.read(&(units_beyond_the_bound()[3..].concat() + &export(SEQUENCE, 256, "new.service", "")));
+        assert_eq!(node.messages(), messages([("host/other", "entry 256"), ("host/v.service", "entry 254")]));
+        assert!(node.books().iter().all(|page| page.imbalance == 0));
+    }
+}
+
+#[test]
+fn a_unit_that_shared_a_lane_is_not_sent_twice_where_another_lane_became_free() {
+    let mut node = a_shared_lane_ahead_of_a_units_own();
+    node.read(&units_beyond_the_bound()[3..].concat());
+    // Of the first two units nothing came for long: they are forgotten. The third's lane is held back.
+    node.wait(3000);
+    let mut node = node.restart();
+    node.read(&(units_beyond_the_bound()[253..].concat() + &export(SEQUENCE, 256, "new.service", "")));
+    assert_eq!(node.messages(), messages([("host/new.service", "entry 256"), ("host/v.service", "entry 254")]));
+}
+
+#[test]
 fn what_there_may_be_any_number_of_shares_a_lane() {
     for (unit, expected) in [
         ("kubelet.service", "kubelet.service"),
