@@ -28,7 +28,7 @@ pub use agent::Kind;
 pub use faults::{Fault, Faults};
 
 /// How long anything may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// How long what is written may be on its way once nobody writes any more.
 const DRAIN: Duration = Duration::from_secs(180);
 /// No byte more for so long, with nothing on its way: all is there.
