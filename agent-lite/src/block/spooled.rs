@@ -191,7 +191,7 @@ impl Lanes {
         }
     }
 
-    /// Puts into the spool what belongs there and is not: copies of blocks without a number of lanes that
+    /// Puts into the spool what belongs there and is not: copies of blocks that are not in the ring of lanes that
     /// hold lines of files that are gone (all of them, from the first on: what follows on nothing could not
     /// be taken up after a restart), and what was cut beyond what the queue takes. `keep` writes a block with
     /// its pieces and gives its record, or `None` for one that no record can hold. Gives how many were written.
@@ -312,9 +312,9 @@ fn copy_queue<E>(lane: &mut Lane, keep: &mut impl FnMut(&[&Queued]) -> Result<Op
     while let Some(pieces) = whole(&lane.queue, at) {
         let blocks: Vec<&Queued> = lane.queue.range(at..at + pieces).collect();
         at += pieces;
-        let has_number = blocks.iter().any(|block| block.id().is_some());
         let is_spooled = blocks.iter().any(|block| block.record().is_some());
-        if !has_number && !is_spooled {
+        // One with a number is in the ring, unless that was full.
+        if !is_spooled && !blocks.iter().all(|block| block.is_kept()) {
             let Some(record) = keep(&blocks)? else { continue };
             lane.queue[at - 1].set_record(record);
             written += 1;

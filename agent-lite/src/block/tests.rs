@@ -2,8 +2,8 @@ use super::lane::WIDEN_AFTER;
 use super::*;
 use crate::parse::message::{Parsed, Parser, TimeContext};
 use proptest::prelude::*;
-use sluice_wire::Category;
 use sluice_wire::payload::{Checker, Depth};
+use sluice_wire::{BlockId, Category};
 
 const TIME: &[u8] = b"2025-10-26T10:15:30Z";
 
@@ -273,3 +273,28 @@ proptest! {
 }
 
 use sluice_wire::Block;
+
+#[test]
+fn a_block_with_a_number_that_no_ring_has_goes_to_the_spool_as_well() {
+    let (mut lanes, now) = (Lanes::new(settings()), Instant::now());
+    let lane = lanes.lane(Category::Application, &"ns".into());
+    let mut source = Source::new();
+    for number in 1..=3 {
+        source.push(&mut lanes, lane, b"gone", now);
+        lanes.cut_all();
+        let block = lanes.queue(lane).back_mut().unwrap();
+        if number < 3 {
+            block.give_number(BlockId { producer: ProducerId([1; 16]), number }).unwrap();
+        }
+        if number == 1 {
+            block.enter_ring();
+        }
+    }
+    lanes.note_gone(&std::collections::HashSet::new());
+    let mut kept = Vec::new();
+    let written = lanes.spool(|blocks| {
+        kept.extend(blocks.iter().map(|block| block.header.positions[0].end));
+        Ok::<_, ()>(Some(kept.len() as u64))
+    });
+    assert_eq!((written, kept), (Ok(2), vec![10, 15]), "the full ring has the first one only");
+}

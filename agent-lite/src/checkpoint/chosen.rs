@@ -35,6 +35,10 @@ impl Chosen {
         Category::ALL.into_iter().find(|category| category.word() == word)
     }
 
+    pub(super) fn unit_of_log(&self, log: &str) -> Option<Arc<str>> {
+        self.books.get(log)?.split_once('/').map(|(_, unit)| unit.into())
+    }
+
     pub(super) fn of_source(&self, source: u64) -> Option<Category> {
         self.in_ring.get(&source).copied()
     }

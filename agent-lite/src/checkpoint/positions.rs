@@ -13,10 +13,8 @@ use super::chosen::Chosen;
 use crate::block::Portion;
 use crate::tail::{Abandoned, Attempts, Dropped, Gap, Known, LEFT_OUT, LeftBehind, Reached, Sighting};
 
-/// Gaps that wait for their record to be stored; beyond that a gap is booked and counted, not told.
-const MAX_GAPS: usize = 4096;
-
 mod forget;
+mod gaps;
 
 #[cfg(test)]
 pub(super) use forget::{FORGET_AFTER, MAX_MISSED};
@@ -55,6 +53,9 @@ pub(super) struct Source {
     /// Nobody will write to it any more.
     #[serde(default, skip_serializing_if = "is_zero")]
     complete: bool,
+    /// That it cannot be inflated to its end was told.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    damaged: bool,
     #[serde(flatten)]
     account: Account,
     /// Of a host file's first line: a compressed copy of it is another file with the same one.
@@ -147,6 +148,7 @@ impl Source {
             stored: [0; 3],
             truncations: 0,
             complete: false,
+            damaged: false,
             account: Account::default(),
             fingerprint: 0,
             place: 0,
@@ -377,29 +379,6 @@ impl Positions {
     pub fn note_category<'a>(&mut self, category: Category, positions: impl Iterator<Item = &'a Position>) {
         self.chosen.note_in_ring(category, positions);
     }
-
-    /// What the records of gaps that are kept are positions of.
-    pub fn marks(&self) -> impl Iterator<Item = u64> {
-        self.gaps.iter().map(Gap::mark)
-    }
-
-    /// Gives a gap its number, and keeps it until its record is stored.
-    fn keep_gap(&mut self, mut gap: Gap) -> Option<Gap> {
-        let mark = gap.mark();
-        let of_log = self.gaps.iter().filter(|other| other.log == gap.log).map(|other| other.number);
-        gap.number = of_log.max().unwrap_or(0).max(self.covered(mark, Stream::Whole)) + 1;
-        if self.gaps.len() >= MAX_GAPS {
-            return None;
-        }
-        self.gaps.push(gap.clone());
-        Some(gap)
-    }
-
-    /// Gaps whose records are not stored yet.
-    #[must_use]
-    pub fn open_gaps(&self) -> usize {
-        self.gaps.len()
-    }
 }
 
 fn stored(sources: &HashMap<u64, Source>, id: u64, stream: Stream) -> u64 {
@@ -418,6 +397,10 @@ impl Known for Positions {
 
     fn category_of_log(&self, log: &str) -> Option<Category> {
         self.chosen.of_log(log)
+    }
+
+    fn unit_of_log(&self, log: &str) -> Option<Arc<str>> {
+        self.chosen.unit_of_log(log)
     }
 
     fn category_in_ring(&self, source: u64) -> Option<Category> {
@@ -447,32 +430,7 @@ impl Known for Positions {
     }
 
     fn open_gap(&mut self, gap: Gap) -> Option<Gap> {
-        // No file is known that it is of: there is nothing to book.
-        if gap.source == 0 {
-            return self.keep_gap(gap);
-        }
-        let written = self.source(gap.source).account.written;
-        if gap.why == Abandoned::Vanished {
-            // Once, for it is complete from then on; and whatever was booked before.
-            *self.source(gap.source).account.abandoned.entry(gap.why).or_default() += gap.bytes;
-        } else if gap.bytes > 0 && !self.abandon(gap.source, gap.to, gap.bytes, gap.why) {
-            return None;
-        }
-        if gap.why == Abandoned::Vanished {
-            // What was lost may lie before what was not: where it ends is not known.
-            self.source(gap.source).account.written = written;
-        }
-        let source = self.source(gap.source);
-        if gap.why.is_in_entries() {
-            if gap.to <= source.booked {
-                // It was met before, and is met again after a restart.
-                return None;
-            }
-            source.booked = gap.to;
-            source.account.missing_entries += gap.to - gap.from;
-        }
-        self.source(gap.source).complete |= matches!(gap.why, Abandoned::Vanished | Abandoned::Deleted);
-        self.keep_gap(gap)
+        self.book_gap(gap)
     }
 
     fn leave_out(&mut self, source: u64, stream: Stream, end: u64, left_out: [u64; Portion::REASONS]) {
@@ -559,6 +517,13 @@ impl Known for Positions {
 
     fn is_unfinished(&self, source: u64) -> Option<bool> {
         self.sources.get(&source).filter(|source| !source.log.is_empty()).map(|source| self.may_have_more(source))
+    }
+
+    fn note_end(&mut self, source: u64, size: u64) {
+        if let Some(source) = self.sources.get_mut(&source) {
+            source.complete = true;
+            source.account.written = source.account.written.max(size);
+        }
     }
 
     fn begun_with(&self, log: &str, fingerprint: u64, size: u64) -> Vec<u64> {

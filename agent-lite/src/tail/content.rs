@@ -10,6 +10,8 @@ use flate2::read::MultiGzDecoder;
 
 /// Steps over what was read before a restart, this much at a time.
 const SKIP: usize = 64 * 1024;
+/// Deflate makes at most so many bytes of one (zlib's technical details: 258 of two bits).
+const MAX_RATIO: u64 = 1032;
 
 /// An open log file.
 #[derive(Debug)]
@@ -81,10 +83,11 @@ impl Content {
     }
 
     /// How much it holds: of a compressed file what its trailer says (RFC 1952 §2.3.1, modulo 2³²; a file
-    /// of several members tells only its last one's), which reading puts right.
+    /// of several members tells only its last one's), which reading puts right; never more than so few bytes can
+    /// have been.
     ///
     /// # Errors
-    /// The file cannot be looked at, or is too short to have a trailer.
+    /// The file cannot be looked at.
     pub fn size(&self) -> io::Result<u64> {
         let length = self.file().metadata()?.len();
         match self {
@@ -139,10 +142,12 @@ impl Content {
 }
 
 impl Inflated {
+    /// Where it was cut off anything may stand in the place of its trailer.
     fn promised(&self, length: u64) -> io::Result<u64> {
+        let Some(trailer) = length.checked_sub(4) else { return Ok(0) };
         let mut size = [0; 4];
-        self.file.read_exact_at(&mut size, length.saturating_sub(4))?;
-        Ok(u64::from(u32::from_le_bytes(size)))
+        self.file.read_exact_at(&mut size, trailer)?;
+        Ok(u64::from(u32::from_le_bytes(size)).min(length.saturating_mul(MAX_RATIO)))
     }
 
     fn fill(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

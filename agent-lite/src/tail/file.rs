@@ -17,7 +17,7 @@ use super::{Key, Known, StartFrom};
 use crate::block::{Portion, Progress};
 use crate::discover::is_rotation;
 use crate::discover::layout::Age;
-use crate::parse::{Runtime, cri, docker};
+use crate::parse::{Runtime, cri, docker, leading_nuls};
 
 /// A runtime may flush its last bytes into a rotated file a moment after the rotation
 /// (containerd `container_log_reopen.go`); that long it is looked at again.
@@ -37,15 +37,21 @@ pub(super) struct Identity {
     inode: u64,
 }
 
-/// What came of looking at a path.
+/// What came of looking at a path where something is.
 #[derive(Debug)]
 pub(super) enum Opened {
     /// The log has this file already.
     Known(Identity),
     /// The log has it now.
     New(Identity),
-    /// Nothing is there any more.
-    Gone,
+}
+
+impl Opened {
+    pub(super) fn identity(&self) -> Identity {
+        match self {
+            Self::Known(identity) | Self::New(identity) => *identity,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -61,6 +67,8 @@ pub(super) struct LogFile {
     pub(super) source: u64,
     /// Which runtime writes it, if one does.
     pub(super) runtime: Runtime,
+    /// A whole line of it has shown so.
+    pub(super) has_shown_runtime: bool,
     /// Of its first line; 0 until that is whole.
     pub(super) fingerprint: u64,
     /// The time of its first line, nanoseconds of the epoch; 0 where it has none.
@@ -171,6 +179,7 @@ impl LogFile {
             base: 0,
             source: 0,
             runtime: Runtime::Cri,
+            has_shown_runtime: false,
             fingerprint: 0,
             first_time: 0,
             read: 0,
@@ -212,6 +221,10 @@ impl LogFile {
             return Ok(true);
         }
         let Some(content) = &mut self.content else { return Ok(false) };
+        if !content.is_compressed() {
+            // What it held before it had a name is nobody's.
+            self.size = content.size()?;
+        }
         let mut head = [0; FINGERPRINT];
         let length = content.fill(&mut head, 0)?;
         let first_line = match memchr(b'\n', &head[..length]) {
@@ -222,9 +235,9 @@ impl LogFile {
         self.fingerprint = xxh3_64(first_line);
         self.base = match key {
             // A runtime's first line has a time with nanoseconds: no other file begins with it.
-            Key::Container(..) => source_id(&key.text(), first_line, &[]),
+            Key::Container(..) => source_id(&key.text(), self.fingerprint, &[]),
             // Any two files may begin with the same line.
-            Key::Host(_) => source_id(&key.text(), first_line, &birth(&content.file().metadata()?)),
+            Key::Host(_) => source_id(&key.text(), self.fingerprint, &birth(&content.file().metadata()?)),
         };
         (self.runtime, self.first_time) = runtime_of(first_line);
         self.source = after_truncations(self.base, known.truncations(self.base));
@@ -236,7 +249,23 @@ impl LogFile {
         Ok(true)
     }
 
-    /// It is the compressed copy of a host file that is known as `original`. Gives `false`, and leaves it what
+    /// It is damaged before its first line is whole: it has a name all the same, for what is told of it.
+    pub(super) fn identify_damaged(&mut self, key: &Key, known: &dyn Known) {
+        let metadata = self.content.as_ref().and_then(|content| content.file().metadata().ok());
+        let Some(metadata) = metadata else { return };
+        self.base = source_id(&key.text(), 0, &birth(&metadata));
+        self.source = self.base;
+        self.ahead = known.accounted(self.source);
+    }
+
+    /// What the host file at this place was called as long as it began with a line of that fingerprint.
+    pub(super) fn called_with(&self, fingerprint: u64, key: &Key, known: &dyn Known) -> Option<u64> {
+        let metadata = self.content.as_ref()?.file().metadata().ok()?;
+        let base = source_id(&key.text(), fingerprint, &birth(&metadata));
+        Some(after_truncations(base, known.truncations(base)))
+    }
+
+    /// It is a copy of a host file that is known as `original`. Gives `false`, and leaves it what
     /// it is, where it holds less than that did.
     pub(super) fn take_over(&mut self, original: u64, key: &Key, known: &mut dyn Known) -> io::Result<bool> {
         let is_copy = self.size >= known.covered(original, Stream::Whole);
@@ -266,6 +295,20 @@ impl LogFile {
         Ok(())
     }
 
+    /// Takes from a line which runtime writes the file: what it began with may have been none. A whole line decides
+    /// for good, for one inside a torn one may be what an application wrote.
+    pub(super) fn look_for_runtime(&mut self, line: &[u8]) {
+        let line = &line[leading_nuls(line)..];
+        let mut times = time::Parser::default();
+        let whole = if docker::parse(line, &mut Vec::new(), &mut times).is_some() {
+            Some(Runtime::Docker)
+        } else {
+            cri::parse(line, &mut times).map(|_| Runtime::Cri)
+        };
+        self.has_shown_runtime = whole.is_some();
+        self.runtime = whole.or_else(|| Runtime::of_line(line)).unwrap_or(self.runtime);
+    }
+
     /// What a line of so many bytes stands for, with what was left out before it.
     pub(super) fn portion(&mut self, stream: Stream, taken: u64) -> Portion {
         let left_out = &mut self.left_out[stream as usize];
@@ -290,21 +333,28 @@ impl LogFile {
     /// Whether the file after it has its turn: this one was read to its end, and nothing came late.
     pub(super) fn is_finished(&self) -> bool {
         // A compressed one that an earlier run has read is not inflated to see that.
-        let is_believed = self.content.as_ref().is_some_and(Content::may_hold_more);
+        let is_believed =
+            self.content.as_ref().is_some_and(|content| content.may_hold_more() && !content.is_inflating());
         (self.finished_at.is_some() || is_believed) && self.is_read_out()
     }
 
     /// Whether nothing of it is left to be read, nor the end of a line to come. (Of a compressed file that
-    /// an earlier run has read to where it should end, that is believed: it is not inflated again.)
+    /// an earlier run has read to where it should end, that is believed: it is not inflated again. What this run
+    /// inflates is read until it ends.)
     pub(super) fn is_read_out(&self) -> bool {
-        let may_hold_more = self.content.as_ref().is_some_and(Content::may_hold_more);
-        self.size <= self.read && self.long.is_none() && (!may_hold_more || (self.read > 0 && self.size == self.read))
+        let is_believed = self.read > 0 && self.size == self.read;
+        let is_at_its_end = |content: &Content| !content.may_hold_more() || (is_believed && !content.is_inflating());
+        self.size <= self.read && self.long.is_none() && self.content.as_ref().is_none_or(is_at_its_end)
     }
 
     /// Fills `buffer` from where reading stands.
     pub(super) fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(content) = &mut self.content else { return Ok(0) };
         let length = content.fill(buffer, self.read)?;
+        if !content.is_compressed() && length < buffer.len() && self.read + (length as u64) < self.size {
+            // It was truncated since it was looked at, which the next look notices: this continues nothing.
+            return Ok(0);
+        }
         if content.is_compressed() && !content.may_hold_more() {
             self.size = content.size()?;
         }
@@ -312,13 +362,13 @@ impl LogFile {
         Ok(length)
     }
 
-    /// Looks at its size again. Gives `true` where it became smaller than what was read: somebody
+    /// Looks at its size again. Gives `true` where it became smaller than it was, read or not: somebody
     /// truncated it. (One that was truncated and has outgrown its old size since cannot be told.)
     pub(super) fn has_shrunk(&mut self) -> io::Result<bool> {
         match &self.content {
             Some(content) if !content.is_compressed() => {
                 let size = content.size()?;
-                let has_shrunk = size < self.read;
+                let has_shrunk = self.source != 0 && size < self.size.max(self.read);
                 if !has_shrunk {
                     self.size = size;
                 }
@@ -366,7 +416,11 @@ impl LogFile {
     /// what it held before say nothing of what it holds now.
     pub(super) fn begin_anew(&mut self, known: &mut dyn Known) {
         self.book_left_out(known);
-        known.note_truncation(self.base, self.source);
+        if self.base != 0 {
+            // It may have grown, and been read, since it was looked at for its books.
+            known.note_end(self.source, self.size);
+            known.note_truncation(self.base, self.source);
+        }
         self.base = 0;
         self.source = 0;
         self.first_time = 0;
@@ -395,6 +449,7 @@ impl LogFile {
 /// Which runtime wrote a file that begins so, and when.
 fn runtime_of(first_line: &[u8]) -> (Runtime, i64) {
     let line = first_line.strip_suffix(b"\n").unwrap_or(first_line);
+    let line = &line[leading_nuls(line)..];
     // Of a line that is longer than the fingerprint only the beginning is here.
     let begins_with = if line.first() == Some(&b'{') { Runtime::Docker } else { Runtime::Cri };
     let runtime = Runtime::of_line(line).unwrap_or(begins_with);
@@ -407,10 +462,10 @@ fn runtime_of(first_line: &[u8]) -> (Runtime, i64) {
 }
 
 /// The short id of a source: the same over renames and restarts, different for every file.
-fn source_id(log: &str, first_line: &[u8], birth: &[u8]) -> u64 {
+fn source_id(log: &str, fingerprint: u64, birth: &[u8]) -> u64 {
     let mut hash = Xxh3::new();
     hash.update(log.as_bytes());
-    hash.update(&xxh3_64(first_line).to_le_bytes());
+    hash.update(&fingerprint.to_le_bytes());
     hash.update(birth);
     // 0 stands for "not known yet".
     hash.digest().max(1)

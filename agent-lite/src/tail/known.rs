@@ -19,6 +19,9 @@ pub trait Known {
     /// The category that was chosen for a log, also by an earlier run.
     fn category_of_log(&self, log: &str) -> Option<Category>;
 
+    /// The namespace or unit in whose books it counts; `None`: that is not known.
+    fn unit_of_log(&self, log: &str) -> Option<Arc<str>>;
+
     /// The category of the blocks that an earlier run has left in ring or spool with lines of a source.
     fn category_in_ring(&self, source: u64) -> Option<Category>;
 
@@ -71,6 +74,9 @@ pub trait Known {
 
     /// Whether a source was not read to its end, or may get more; `None`: nothing is known of it.
     fn is_unfinished(&self, source: u64) -> Option<bool>;
+
+    /// Notes that a source that held `size` bytes is not sighted any more, and nothing of it is unread.
+    fn note_end(&mut self, source: u64, size: u64);
 
     /// The sources of `log` that began with a line of this fingerprint: what a compressed copy of `size` bytes,
     /// inflated, may be of. Those first that held just as much, then those that were not read to their ends,

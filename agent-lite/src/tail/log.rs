@@ -221,6 +221,11 @@ impl Log {
         self.files.iter().any(|file| file.path.starts_with(directory))
     }
 
+    /// The time of the last line that was read, nanoseconds of the epoch; 0: of none.
+    pub(super) fn last_time(&self) -> i64 {
+        self.last_time
+    }
+
     /// Its sources, as far as their first lines are whole.
     pub(super) fn sources(&self) -> impl Iterator<Item = u64> {
         self.files.iter().flat_map(LogFile::ids)
@@ -261,6 +266,11 @@ impl Log {
                     at += 1;
                 }
                 Ok(bytes) => {
+                    let file = &mut self.files[at];
+                    if !file.is_complete {
+                        // Somebody still writes to it.
+                        file.finished_at = None;
+                    }
                     self.certainty = Certainty::Fixed;
                     read.bytes += bytes;
                     self.share.spend(bytes);
@@ -432,7 +442,11 @@ impl Log {
             let WallTime { ns: time, text: time_text } = reading.wall;
             return Some((0, Piece { time_text, time, stream: Stream::Whole, partial: false, content: line }));
         }
-        let found = match self.files[at].runtime {
+        let file = &mut self.files[at];
+        if !file.has_shown_runtime {
+            file.look_for_runtime(line);
+        }
+        let found = match file.runtime {
             Runtime::Cri => match cri::parse(line, &mut self.times) {
                 // By far the most lines.
                 Some(piece) => return Some((0, piece)),

@@ -35,6 +35,9 @@ pub(super) struct Containers {
     /// `None`: nothing is known of what was here before.
     met: Option<BTreeMap<Arc<str>, Met>>,
     missed: Vec<Missed>,
+    /// Logs of which nothing is here any more that was, while this run looked, and the time of the last line that
+    /// was read of each.
+    cut: Vec<(Arc<str>, i64)>,
     /// An earlier run has kept what it met.
     after_a_run: bool,
 }
@@ -182,8 +185,21 @@ impl Tailer {
         }
     }
 
-    /// Tells of attempts that nobody has seen.
+    /// Notes that all files of a log are others than at the look before. Where some of them were put aside, others
+    /// may have been that are gone: the agent had no time to look over all rotations that are kept.
+    pub(super) fn note_unseen_rotations(&mut self, at: usize) {
+        let log = &self.logs[at];
+        if log.rotated() > 0 {
+            self.containers.cut.push((log.names.log.clone(), log.last_time()));
+        }
+    }
+
+    /// Tells of attempts, and of rotations while this run looked, that nobody has seen.
     pub(super) fn tell_missed(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
+        for (log, since) in std::mem::take(&mut self.containers.cut) {
+            let until = self.first_line_behind(&log, since).unwrap_or(wall_ns);
+            self.open_unseen(Gap { since, ..unseen(log, until, &[]) }, lanes, known, now);
+        }
         let missed = std::mem::take(&mut self.containers.missed);
         if missed.is_empty() {
             return;
@@ -217,13 +233,16 @@ impl Tailer {
 
     fn tell_unseen(&mut self, gap: Gap, lanes: &mut Lanes, known: &mut dyn Known, now: Instant) {
         // A run that was killed may have told it before the checkpoint knew.
-        if known.covered(gap.mark(), Stream::Whole) > 0 {
-            return;
+        if known.covered(gap.mark(), Stream::Whole) == 0 {
+            self.open_unseen(gap, lanes, known, now);
         }
+    }
+
+    fn open_unseen(&mut self, gap: Gap, lanes: &mut Lanes, known: &mut dyn Known, now: Instant) {
         let Some(gap) = known.open_gap(gap) else { return };
         tracing::error!(
             log = %gap.log, since = gap.since, until = gap.until,
-            "lines of a container may have come and gone while no agent looked"
+            "lines of a container may have come and gone unseen"
         );
         if let Some(at) = self.log_named(&gap.log, lanes, known) {
             let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };

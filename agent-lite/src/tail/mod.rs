@@ -7,7 +7,6 @@
 //!
 //! Lines go straight into their lane's open block; nothing is kept here but a partial line.
 
-use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +15,8 @@ use std::time::{Duration, Instant};
 use sluice_wire::{Category, Stream, time};
 
 use crate::block::Lanes;
-use crate::discover::layout::{Age, Pod};
-use crate::discover::{Choice, Container, FileName, Listings, Look, Treatment};
+use crate::discover::layout::Age;
+use crate::discover::{Choice, Container, Listings, Look, Treatment};
 use crate::enrich::Pods;
 use crate::redact::Redactor;
 
@@ -30,6 +29,7 @@ mod file;
 mod host;
 mod known;
 mod log;
+mod losses;
 mod missed;
 mod place;
 mod pods;
@@ -248,12 +248,18 @@ impl Tailer {
             for attempt in &attempts {
                 let at = self.container_log(&listing.container, *attempt, &listing.directory, lanes, known);
                 met.insert(at);
+                let was_followed = self.logs[at].has_files();
                 let mut present = Vec::new();
                 for found in listing.files.iter().filter(|found| found.name.attempt == *attempt) {
                     present.extend(self.take_up(at, &found.path, &found.name.age, known));
                 }
                 self.recall(at, lanes, known);
+                let follows_on = present.iter().any(|opened| matches!(opened, Opened::Known(_)));
+                let present: Vec<Identity> = present.iter().map(Opened::identity).collect();
                 self.logs[at].keep_only(&present, self.looks);
+                if was_followed && !follows_on {
+                    self.note_unseen_rotations(at);
+                }
                 // A container has one attempt at a time: once there is another, no more is written to this one.
                 self.logs[at].ended = attempts.last() > Some(attempt);
             }
@@ -415,83 +421,6 @@ impl Tailer {
         }
     }
 
-    /// Tells of what an earlier run lost without getting that told, and of what went while no agent looked.
-    /// To be called once, when everything was looked at for the first time.
-    pub fn tell_losses(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
-        let met: HashSet<u64> = self.logs.iter().flat_map(Log::sightings).map(|sighting| sighting.source).collect();
-        for gap in known.untold_gaps() {
-            if let Some(at) = self.log_named(&gap.log, lanes, known) {
-                let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
-                self.logs[at].tell(&gap, &mut output);
-            }
-        }
-        // Where nothing at all is to be seen, a mount is missing rather than everything gone.
-        if met.is_empty() {
-            return;
-        }
-        let (known_here, mut gone): (Vec<_>, Vec<_>) =
-            missed::finished(known.left_behind(), known).into_iter().partition(|left| met.contains(&left.source));
-        let mut followed: HashSet<Arc<str>> = known_here.into_iter().map(|left| left.log).collect();
-        gone.sort_by_key(|lost| (lost.is_finished, Reverse(lost.since)));
-        for lost in gone {
-            // What was read to its end leaves no gap, unless what follows on it is not here either.
-            let follows = lost.is_finished
-                && (followed.contains(&lost.log)
-                    || !self.logs.iter().any(|log| log.names.log == lost.log && !log.is_over()));
-            if follows || self.may_be_there(&lost.path) {
-                continue;
-            }
-            followed.insert(lost.log.clone());
-            let until = self.first_line_behind(&lost.log, lost.since).unwrap_or(wall_ns);
-            if let Some(at) = self.log_named(&lost.log, lanes, known) {
-                let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
-                self.logs[at].note_vanished(&lost, known, until, &mut output);
-            }
-        }
-        self.tell_missed_rotations(lanes, known, now);
-        self.tell_missed(lanes, known, now, wall_ns);
-    }
-
-    /// Tells of files that were not read to their end, were not met since the start, and are gone by now.
-    pub fn tell_vanished(
-        &mut self,
-        gone: &[LeftBehind],
-        lanes: &mut Lanes,
-        known: &mut dyn Known,
-        now: Instant,
-        wall_ns: i64,
-    ) {
-        for lost in gone {
-            let until = self.first_line_behind(&lost.log, lost.since).unwrap_or(wall_ns);
-            if let Some(at) = self.log_named(&lost.log, lanes, known) {
-                let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
-                self.logs[at].note_vanished(lost, known, until, &mut output);
-            }
-        }
-    }
-
-    /// What cannot be looked at is not gone. Where another file has its path by now, it is: that one was
-    /// looked at.
-    fn may_be_there(&self, path: &Path) -> bool {
-        // The link itself: where it leads to may not be mounted.
-        match path.symlink_metadata() {
-            Ok(_) => !self.logs.iter().any(|log| log.has_file_at(path)),
-            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
-        }
-    }
-
-    /// The log whose live file is or was `name`, also where none of its files is left.
-    fn log_named(&mut self, name: &str, lanes: &mut Lanes, known: &mut dyn Known) -> Option<usize> {
-        if let Some(at) = self.logs.iter().position(|log| *log.names.log == *name) {
-            return Some(at);
-        }
-        let path = Path::new(name);
-        let directory = path.parent()?;
-        let container = Pod::of(directory.parent()?)?.container(directory)?;
-        let attempt = FileName::parse(path.file_name()?.to_str()?)?.attempt;
-        Some(self.container_log(&container, attempt, directory, lanes, known))
-    }
-
     /// Every source that exists: what checkpoints are kept for.
     pub fn sightings(&self) -> impl Iterator<Item = Sighting<'_>> {
         self.logs.iter().flat_map(Log::sightings)
@@ -539,20 +468,20 @@ impl Tailer {
         self.logs.len() - 1
     }
 
-    /// Opens the file at `path` unless the log has it; gives its identity.
-    fn take_up(&mut self, at: usize, path: &Path, age: &Age, known: &mut dyn Known) -> Option<Identity> {
+    /// Opens the file at `path` unless the log has it.
+    fn take_up(&mut self, at: usize, path: &Path, age: &Age, known: &mut dyn Known) -> Option<Opened> {
         let start = if self.first_look { self.start } else { StartFrom::Beginning };
-        let opened = self.logs[at].take_up(path, age, start, known);
-        match opened {
-            Ok(Opened::Known(identity) | Opened::New(identity)) => {
-                self.unreadable.remove(path);
-                Some(identity)
+        match self.logs[at].take_up(path, age, start, known) {
+            Ok(opened) => {
+                if opened.is_some() {
+                    self.unreadable.remove(path);
+                }
+                opened
             }
-            Ok(Opened::Gone) => None,
             Err(error) => {
                 self.say_unreadable(path, &error);
                 // What cannot be looked at is not gone.
-                self.logs[at].identity_at(path)
+                self.logs[at].identity_at(path).map(Opened::Known)
             }
         }
     }

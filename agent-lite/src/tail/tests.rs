@@ -29,6 +29,7 @@ mod missed;
 mod renamed;
 mod runtime;
 mod treat;
+mod truncated;
 
 const DELETED: Deleted = Deleted { files: 4, bytes: 1 << 20 };
 

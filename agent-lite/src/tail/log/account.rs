@@ -48,7 +48,7 @@ impl Log {
                 path: &file.path,
                 // What a truncated file was called first has no bytes of its own.
                 size: if source == file.source { file.size } else { 0 },
-                complete: file.is_complete && file.is_read_out(),
+                complete: source != file.source || (file.is_complete && file.is_read_out()),
                 fingerprint: file.fingerprint,
                 reached: Reached { first: file.first_time(), read: file.read, last },
             })

@@ -1,7 +1,7 @@
 //! Which files a log has: opened, renamed, compressed, closed, gone.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::books::Abandoned;
 use super::super::content::Content;
@@ -9,17 +9,18 @@ use super::super::file::{Identity, LATE_BYTES, LATE_HOST_BYTES, LogFile, LongLin
 use super::join::LAST_WORDS;
 use super::{Format, Key, Known, Log, Output, STREAMS, StartFrom};
 use crate::discover::layout::Age;
+use crate::discover::{is_rotation, rotated};
 
 impl Log {
-    /// Makes the file at `path` one of the log's, in its place.
+    /// Makes the file at `path` one of the log's, in its place; `None`: nothing is there any more.
     pub(in crate::tail) fn take_up(
         &mut self,
         path: &Path,
         age: &Age,
         start: StartFrom,
         known: &mut dyn Known,
-    ) -> io::Result<Opened> {
-        let Some((identity, size)) = LogFile::identity_of(path)? else { return Ok(Opened::Gone) };
+    ) -> io::Result<Option<Opened>> {
+        let Some((identity, size)) = LogFile::identity_of(path)? else { return Ok(None) };
         if let Some(at) = self.files.iter().position(|file| file.identity == identity) {
             // An inode is not given to another file while it is open; once it is closed it may be.
             let file = &self.files[at];
@@ -27,10 +28,11 @@ impl Log {
             let suspicious = file.content.is_none() && (file.path != path || has_changed);
             if !suspicious || self.is_still(at, path, age, known)? {
                 let file = &mut self.files[at];
-                if !is_gzip(path) && size >= file.read {
+                // One that became shorter is looked at when the log is cleaned up.
+                if !is_gzip(path) && size >= file.size {
                     file.size = size;
                 }
-                return Ok(Opened::Known(self.meet_again(at, path, age, known)));
+                return Ok(Some(Opened::Known(self.meet_again(at, path, age, known))));
             }
             if let Some(mut file) = self.files.remove(at) {
                 file.book_left_out(known);
@@ -42,20 +44,20 @@ impl Log {
         if is_gzip(path)
             && let Some(at) = self.files.iter().position(is_copy)
         {
-            return Ok(Opened::Known(self.meet_again(at, path, age, known)));
+            return Ok(Some(Opened::Known(self.meet_again(at, path, age, known))));
         }
-        let Some(mut file) = LogFile::open(path, age)? else { return Ok(Opened::Gone) };
+        let Some(mut file) = LogFile::open(path, age)? else { return Ok(None) };
         if file.identify(&self.key, start, known)?
             && file.content.as_ref().is_some_and(Content::is_compressed)
             && let Some(at) = self.renamed_and_compressed(&file, known)
         {
             self.files[at].copy = Some((identity, size));
-            return Ok(Opened::Known(self.meet_again(at, path, age, known)));
+            return Ok(Some(Opened::Known(self.meet_again(at, path, age, known))));
         }
         let identity = file.identity;
         self.files.push_back(file);
         self.put_in_order();
-        Ok(Opened::New(identity))
+        Ok(Some(Opened::New(identity)))
     }
 
     /// Adds a file that was rotated while no agent looked.
@@ -118,6 +120,11 @@ impl Log {
         Ok(true)
     }
 
+    /// Whether it has any, also of those that are gone.
+    pub(in crate::tail) fn has_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
     /// Whether one of its files is at `path`.
     pub(in crate::tail) fn has_file_at(&self, path: &Path) -> bool {
         self.files.iter().any(|file| file.path == path)
@@ -141,11 +148,20 @@ impl Log {
 
     /// A host log's path now leads to `present`, or nowhere: the files before it were renamed or removed. What
     /// is called as a rotation calls it is there; what has another name, or none, a start would not find.
-    pub(in crate::tail) fn supersede(&mut self, present: Option<Identity>, look: u64) {
+    pub(in crate::tail) fn supersede(&mut self, present: Option<Identity>, look: u64, known: &mut dyn Known) {
         let Key::Host(live) = &self.key else { return };
+        let live = live.clone();
         let mut order = 0_u32;
-        for file in self.files.iter_mut().filter(|file| Some(file.identity) != present) {
-            match file.rotated_from(live) {
+        for at in 0..self.files.len() {
+            if Some(self.files[at].identity) == present {
+                continue;
+            }
+            let path = match self.files[at].content {
+                Some(_) => self.files[at].rotated_from(&live),
+                None => self.closed_one_of(at, &live, known),
+            };
+            let file = &mut self.files[at];
+            match path {
                 Some(path) => (file.path, file.gone) = (path, None),
                 None => _ = file.gone.get_or_insert(look),
             }
@@ -157,9 +173,30 @@ impl Log {
         self.put_in_order();
     }
 
+    /// Where a closed file of `live`'s is by now, if it is called as a rotation calls it; opens it again where it
+    /// grew after all.
+    fn closed_one_of(&mut self, at: usize, live: &Path, known: &mut dyn Known) -> Option<PathBuf> {
+        let file = &self.files[at];
+        let (identity, size, age) = (file.identity, file.size, file.age.clone());
+        let look_at = |path: PathBuf| match LogFile::identity_of(&path) {
+            Ok(Some((it, now))) if it == identity && is_rotation(live, &path) => Some((path, now)),
+            _ => None,
+        };
+        // Directories are listed only where its name has moved on.
+        let elsewhere = || rotated(live).into_iter().find_map(|(path, _)| look_at(path));
+        let (path, now) = look_at(file.path.clone()).or_else(elsewhere)?;
+        // What cannot be opened is looked at again.
+        (now == size || self.is_still(at, &path, &age, known).unwrap_or(true)).then_some(path)
+    }
+
     /// Closes and forgets what needs no more looking at.
     pub(in crate::tail) fn clean_up(&mut self, known: &mut dyn Known, output: &mut Output<'_>) {
         for at in 0..self.files.len() {
+            let file = &mut self.files[at];
+            if file.source == 0 && file.size > 0 && !file.is_complete {
+                // Its books begin when it is known, not when its turn comes. What it cannot read, it is not.
+                let _ = file.identify(&self.key, StartFrom::Beginning, known);
+            }
             match self.files[at].has_shrunk() {
                 Ok(true) => self.begin_anew(at, known, output),
                 Ok(false) => {}
@@ -196,7 +233,13 @@ impl Log {
         }
         // Known until it is stored: where it comes back it is not read again.
         self.files.retain(|file| {
-            !(file.gone.is_some() && file.content.is_none() && (file.is_stored(known) || !file.is_read_out()))
+            let is_stored = file.is_stored(known);
+            let is_over = file.gone.is_some() && file.content.is_none() && (is_stored || !file.is_read_out());
+            if is_over && is_stored && file.is_read_out() {
+                // It is not sighted any more, and went with nothing unread.
+                known.note_end(file.source, file.size);
+            }
+            !is_over
         });
     }
 
@@ -252,18 +295,26 @@ impl Log {
 
     /// Gives up what is not read of the files that were deleted at or before that look.
     pub(in crate::tail) fn give_up_deleted(&mut self, look: u64, known: &mut dyn Known, output: &mut Output<'_>) {
-        for at in 0..self.files.len() {
-            let file = &self.files[at];
-            if file.gone.is_some_and(|since| since <= look) && file.content.is_some() && !file.has_name() {
-                if !file.is_read_out() {
-                    // Also where its first line is not whole.
-                    self.files[at].is_complete = true;
-                    let _ = self.files[at].identify(&self.key, StartFrom::Beginning, known);
-                    self.end_lines_of(at, known, output);
-                    self.give_up(at, Abandoned::Deleted, known, output);
-                }
-                self.files[at].content = None;
+        let is_due =
+            |file: &LogFile| file.gone.is_some_and(|since| since <= look) && file.content.is_some() && !file.has_name();
+        let due: Vec<usize> = (0..self.files.len()).filter(|at| is_due(&self.files[*at])).collect();
+        if due.is_empty() {
+            return;
+        }
+        for at in &due {
+            // Also where its first line is not whole.
+            self.files[*at].is_complete = true;
+            let _ = self.files[*at].identify(&self.key, StartFrom::Beginning, known);
+            self.end_lines_of(*at, known, output);
+        }
+        // The end of a line that began in one of them, or before, may be what is given up.
+        STREAMS.into_iter().for_each(|stream| self.complete(stream, output));
+        self.dropping = [false; 3];
+        for at in due {
+            if !self.files[at].is_read_out() {
+                self.give_up(at, Abandoned::Deleted, known, output);
             }
+            self.files[at].content = None;
         }
     }
 }

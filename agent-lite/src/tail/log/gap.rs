@@ -20,7 +20,8 @@ impl Log {
         let file = &mut self.files[at];
         let from = file.read;
         let bytes = to.saturating_sub(from).saturating_sub(file.ahead);
-        if bytes == 0 || file.source == 0 {
+        // How much is missing of a damaged file may not be known: it is told of all the same.
+        if (bytes == 0 && why != Abandoned::Damaged) || file.source == 0 {
             file.ahead = 0;
             file.read = file.read.max(to);
             return;
@@ -100,7 +101,12 @@ impl Log {
             "compressed log file is damaged, what could be inflated was read"
         );
         self.end_lines_of(at, &mut *reading.known, &mut reading.output);
-        let to = self.files[at].size + missing;
+        let file = &mut self.files[at];
+        file.size = file.content.as_ref().and_then(|content| content.size().ok()).unwrap_or(file.size);
+        if file.source == 0 {
+            file.identify_damaged(&self.key, &*reading.known);
+        }
+        let to = file.size + missing;
         self.give_up_to(at, to, Abandoned::Damaged, &mut *reading.known, &mut reading.output);
         self.files[at].size = self.files[at].read;
     }

@@ -227,3 +227,79 @@ fn a_copy_of_what_was_read_is_not_taken_for_one_that_begins_alike_and_is_gone() 
     node.look_at_files("syslog");
     assert_eq!(node.deliver(), ["host:# version 1", "host:the newest one's"]);
 }
+
+#[test]
+fn a_copy_of_what_was_truncated_while_no_agent_ran_goes_on_where_its_file_was_left() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.begin("syslog", 0..2);
+    node.look_at_files("syslog");
+    node.deliver();
+    node.append("0.log", out("a pod"));
+    assert_eq!(node.run(), ["stdout:a pod"]);
+    let path = |name: &str| node.dir.path().join(name);
+    OpenOptions::new().append(true).open(path("syslog")).unwrap().write_all(b"late\n").unwrap();
+    fs::copy(path("syslog"), path("syslog.1")).unwrap();
+    // In its place, as `copytruncate` does it.
+    node.begin("syslog", 5..6);
+    let mut node = node.after(0);
+    node.look_at_files("syslog");
+    node.tell_losses();
+    assert_eq!(node.deliver(), ["host:late", "host:syslog 5"]);
+    assert!(node.is_settled());
+}
+
+/// `syslog`, which a pattern matches, was rotated, and nobody has made it anew.
+fn rotated_without_a_live_file(restart: bool) -> Node {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.begin("syslog", 0..2);
+    node.begin("syslog.1", 3..4);
+    node.look_at_files("syslog*");
+    assert_eq!(node.deliver(), ["host:syslog 0", "host:syslog 1"]);
+    let path = |name: &str| node.dir.path().join(name);
+    fs::rename(path("syslog.1"), path("syslog.2")).unwrap();
+    fs::rename(path("syslog"), path("syslog.1")).unwrap();
+    if restart { node.after(i64::MAX) } else { node }
+}
+
+#[test]
+fn a_rotated_file_is_no_log_of_its_own_before_its_live_one_is_made_anew() {
+    for restart in [false, true] {
+        let mut node = rotated_without_a_live_file(restart);
+        for _ in 0..2 {
+            node.tailer.list_anew();
+            node.look_at_files("syslog*");
+            assert_eq!(node.deliver(), [""; 0], "restart: {restart}");
+        }
+        let late = OpenOptions::new().append(true).open(node.dir.path().join("syslog.1"));
+        late.unwrap().write_all(b"late\n").unwrap();
+        node.begin("syslog", 5..6);
+        node.tailer.list_anew();
+        node.look_at_files("syslog*");
+        assert_eq!(node.deliver(), ["host:late", "host:syslog 5"], "restart: {restart}");
+        assert_eq!(node.tailer.totals().0, 1);
+    }
+}
+
+#[test]
+fn a_file_of_a_pattern_that_went_while_no_agent_ran_is_told_of() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.begin("a.log", 0..1);
+    node.begin("b.log", 0..1);
+    node.look_at_files("*.log");
+    assert_eq!(node.deliver().len(), 2);
+    let mut node = node.restart();
+    fs::remove_file(node.dir.path().join("a.log")).unwrap();
+    node.look_at_files("*.log");
+    node.tell_losses();
+    let told = node.deliver_records();
+    assert_eq!((told.len(), &told[0]["unit"]), (1, &"a.log".into()));
+    assert_eq!(told[0]["sluice_gap_reason"], "vanished");
+    node.wait(1);
+    node.look_at_files("*.log");
+    node.wait(1);
+    assert_eq!(node.tailer.totals().0, 1, "its log is for the gap alone");
+    let mut node = node.restart();
+    node.look_at_files("*.log");
+    node.tell_losses();
+    assert_eq!(node.deliver(), [""; 0]);
+}

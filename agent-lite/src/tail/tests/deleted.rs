@@ -265,3 +265,92 @@ fn deleted_files_whose_log_waits_for_its_pod_count_although_the_spool_has_room()
     assert!(!page.abandoned.contains_key(&Abandoned::Deleted), "{page:?}");
     assert_eq!((node.tailer.undescribed(), node.tailer.take_counts().undescribed), (5, 1));
 }
+
+#[test]
+fn a_deleted_pods_files_that_were_read_to_their_ends_leave_no_gap_at_the_next_start() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(1, "1"));
+    node.append("../other/0.log", at(2, "other"));
+    assert_eq!(node.run().len(), 2);
+    node.read();
+    node.wait(20);
+    fs::remove_dir_all(node.dir.path().join("ns_pod_uid/app")).unwrap();
+    node.look();
+    node.wait(1);
+    assert_eq!(node.tailer.totals().0, 1, "let go with its log");
+    node.assert_told_once();
+}
+
+#[test]
+fn a_file_that_was_truncated_and_went_while_no_agent_looked_leaves_one_gap() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(1, "other"));
+    node.run();
+    fs::write(node.host_path(), "# version 1\none\n").unwrap();
+    assert_eq!(node.run_host().len(), 2);
+    fs::write(node.host_path(), "# version 1\n").unwrap();
+    node.wait(1);
+    assert_eq!(node.run_host(), ["host:# version 1"]);
+    node.check_books();
+    let mut node = node.restart();
+    fs::remove_file(node.host_path()).unwrap();
+    node.look_at_host();
+    node.tell_losses();
+    assert_eq!(node.run(), ["gap:vanished:0"], "of what it was called first nothing is missing");
+}
+
+/// Holds the lane, and deletes so many files of another container.
+fn delete_others(node: &mut Node, count: u32) {
+    for n in 0..count {
+        node.append(&format!("../other/{n}.log"), at(n, &format!("other {n}")));
+        node.look();
+        node.remove(&format!("../other/{n}.log"));
+        node.look();
+    }
+    node.wait(1);
+}
+
+#[test]
+fn a_line_that_begins_in_a_deleted_file_that_is_given_up_goes_as_it_is() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", "2025-10-26T10:15:01.1Z stdout P begun \n");
+    node.rename("0.log", "0.log.20251026-101530");
+    node.append("0.log", "2025-10-26T10:15:02.1Z stderr F other\n");
+    assert_eq!(node.run(), ["stderr:other"]);
+    let lane = node.lanes.lane(Category::Application, &"ns".into());
+    node.lanes.pause(lane, node.now + Duration::from_secs(500));
+    node.remove("0.log.20251026-101530");
+    node.look();
+    delete_others(&mut node, 4);
+    node.lanes.resume(node.now + Duration::from_secs(500));
+    node.append("0.log", "2025-10-26T10:15:03.1Z stdout F ended\n");
+    let sent: Vec<String> = node.run().into_iter().filter(|message| !message.contains("other")).collect();
+    assert_eq!(sent, ["stdout:begun ", "stdout:ended"]);
+    node.read();
+    node.wait(20);
+    assert!(node.is_settled());
+    node.assert_told_once();
+}
+
+#[test]
+fn a_line_whose_end_is_given_up_does_not_go_on_in_the_next_one() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    let end = "2025-10-26T10:15:02.1Z stdout F ended\n";
+    node.append("0.log", "2025-10-26T10:15:01.1Z stdout P begun \n");
+    node.rename("0.log", "0.log.20251026-101530");
+    assert_eq!(node.run(), [""; 0]);
+    let lane = node.lanes.lane(Category::Application, &"ns".into());
+    node.lanes.pause(lane, node.now + Duration::from_secs(500));
+    node.append("0.log", end);
+    node.rename("0.log", "0.log.20251026-101540");
+    node.append("0.log", at(3, "next"));
+    node.look();
+    node.remove("0.log.20251026-101530");
+    node.remove("0.log.20251026-101540");
+    node.look();
+    delete_others(&mut node, 4);
+    node.lanes.resume(node.now + Duration::from_secs(500));
+    let sent: Vec<String> = node.run().into_iter().filter(|message| !message.contains("other")).collect();
+    assert_eq!(sent, ["stdout:begun ".into(), format!("gap:deleted:{}", end.len()), "stdout:next".into()]);
+    assert!(node.is_settled());
+}

@@ -155,3 +155,24 @@ fn a_line_that_dockers_rotation_cut_is_whole() {
     node.write_docker(&docker(2, "stdout", "ended\n"));
     assert_eq!(node.run(), ["stdout:begun ended"]);
 }
+
+#[test]
+fn a_file_of_dockers_that_begins_with_nuls_is_dockers() {
+    for nuls in [100, 1024, 5000] {
+        let mut node = Node::new(StartFrom::Beginning, true);
+        let long = "x".repeat(2000);
+        node.write_docker(&"\0".repeat(nuls));
+        node.write_docker(&docker(1, "stdout", &format!("{long}\n")));
+        node.write_docker(&docker(2, "stdout", "2\n"));
+        assert_eq!(node.run(), [format!("stdout:{long}"), "stdout:2".into()], "{nuls}");
+        assert_eq!(node.check_books()[0].abandoned[&Abandoned::Torn], nuls as u64);
+        assert!(node.is_settled());
+    }
+}
+
+#[test]
+fn a_torn_line_that_looks_like_dockers_does_not_make_a_file_dockers() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(1, "1") + &docker(2, "stdout", "2\n") + &at(3, "3"));
+    assert_eq!(node.run(), ["stdout:1", "stdout:3"]);
+}

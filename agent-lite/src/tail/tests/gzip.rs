@@ -194,8 +194,11 @@ fn what_is_no_gzip_costs_itself_only() {
     fs::write(node.path(&format!("{FIRST}.gz")), "no gzip at all").unwrap();
     fs::write(node.path(&format!("{SECOND}.gz")), "").unwrap();
     node.append("0.log", at(2, "after"));
-    assert_eq!(node.run(), ["stdout:after"]);
+    // Not more than deflate can have made so few bytes of, whatever they say.
+    let bytes = "no gzip at all".len() * 1032;
+    assert_eq!(node.run(), [format!("gap:damaged:{bytes}"), "gap:damaged:0".into(), "stdout:after".to_owned()]);
     assert_eq!(node.tailer.take_counts().unreadable, 2);
+    node.assert_told_once();
 }
 
 #[test]
@@ -243,4 +246,79 @@ fn a_compressed_file_that_got_the_inode_of_a_closed_one_is_another() {
     fs::write(&old, fs::read(&new).unwrap()).unwrap();
     fs::rename(old, new).unwrap();
     assert_eq!(node.run(), ["stdout:2"]);
+}
+
+/// Many lines, compressed, with `damage` done to the compressed bytes; and a live file.
+fn damaged(lines: std::ops::Range<u32>, damage: impl FnOnce(&mut Vec<u8>)) -> (Node, String) {
+    let node = Node::new(StartFrom::Beginning, true);
+    let line = |n: u32| at(n % 60, &format!("{n:07} {:024x}", u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15 << 20)));
+    let text: String = lines.map(line).collect();
+    node.append(FIRST, &text);
+    node.gzip(FIRST);
+    let path = node.path(&format!("{FIRST}.gz"));
+    let mut bytes = fs::read(&path).unwrap();
+    damage(&mut bytes);
+    fs::write(&path, bytes).unwrap();
+    node.append("0.log", "2025-10-26T10:16:00.1Z stdout F after\n");
+    (node, text)
+}
+
+/// The bytes of the one gap that is told, also over a restart, and how many lines are sent beside `after`.
+fn told_of_damage(mut node: Node) -> (u64, usize) {
+    let messages = node.run();
+    let gaps: Vec<u64> =
+        messages.iter().filter_map(|message| message.strip_prefix("gap:damaged:")?.parse().ok()).collect();
+    assert_eq!(gaps.len(), 1, "{messages:?}");
+    assert!(messages.iter().any(|message| message == "stdout:after"));
+    assert_eq!(node.tailer.take_counts().unreadable, 1);
+    assert!(node.is_settled());
+    node.assert_told_once();
+    (gaps[0], messages.len() - 2)
+}
+
+#[test]
+fn a_file_that_is_damaged_before_its_first_line_is_told_of_once() {
+    let (node, text) = damaged(0..5_000, |bytes| bytes[10..200].fill(0xff));
+    assert_eq!(told_of_damage(node), (text.len() as u64, 0));
+}
+
+#[test]
+fn a_file_whose_end_never_reached_the_disk_is_told_of_once() {
+    let (node, _) = damaged(0..5_000, |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle..].fill(0);
+    });
+    let (bytes, lines) = told_of_damage(node);
+    assert_eq!(bytes, 0, "its trailer has no size, and nobody knows it");
+    assert!((1_000..4_000).contains(&lines), "{lines}");
+}
+
+#[test]
+fn a_compressed_file_that_was_cut_off_costs_no_more_than_it_can_have_held() {
+    let mut compressed = 0;
+    let (node, _) = damaged(0..5_000, |bytes| {
+        bytes.truncate(bytes.len() / 2);
+        let end = bytes.len() - 4;
+        bytes[end..].fill(0xff);
+        compressed = bytes.len() as u64;
+    });
+    let (bytes, _) = told_of_damage(node);
+    assert!((1..=compressed * 1032).contains(&bytes), "{bytes} of {compressed}");
+}
+
+#[test]
+fn a_compressed_file_is_read_to_its_end_whatever_its_trailer_says() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(2, "after"));
+    // Whole lines fill the buffer.
+    let text: String = (0..20_000).map(|n| at(1, &format!("{n:031}"))).collect();
+    assert_eq!(BUFFER % at(1, &format!("{:031}", 0)).len(), 0);
+    node.append(SECOND, &text);
+    node.gzip(SECOND);
+    let path = node.path(&format!("{SECOND}.gz"));
+    let mut bytes = fs::read(&path).unwrap();
+    let end = bytes.len() - 8;
+    bytes[end..].fill(0);
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(node.run().len(), 20_002, "with a gap, and what came after");
 }

@@ -253,3 +253,59 @@ fn files_that_were_put_aside_and_read_leave_one_gap_together_behind_the_youngest
     node.append("0.log", at(50, "50"));
     assert_eq!(told(&mut node), ["0:vanished:0 09..50", "stdout:50"]);
 }
+
+#[test]
+fn where_no_pods_are_mounted_beside_a_file_of_the_node_nothing_of_theirs_is_told() {
+    let mut node = with_attempt_3();
+    fs::write(node.host_path(), "one\n").unwrap();
+    assert_eq!(node.run_host(), ["host:one"]);
+    node.check_books();
+    fs::rename(node.dir.path().join("ns_pod_uid"), node.dir.path().join("away")).unwrap();
+    let mut node = node.restart();
+    node.look_at_host();
+    assert_eq!(told(&mut node), [""; 0]);
+}
+
+/// What a running agent tells where it looks again.
+fn told_while_it_runs(node: &mut Node) -> Vec<String> {
+    node.look();
+    node.wait(1);
+    node.read();
+    node.check_books();
+    node.deliver_records().iter().map(describe).collect()
+}
+
+#[test]
+fn rotations_that_a_running_agent_never_saw_are_told_as_well() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(1, "1"));
+    assert_eq!(node.run(), ["stdout:1"]);
+    for (since, first, second) in [(1, 20, 30), (30, 40, 50)] {
+        fs::remove_dir_all(node.path("0.log").parent().unwrap()).unwrap();
+        node.append(&format!("0.log.20251026-1015{first}"), at(first, "rotated"));
+        node.append("0.log", at(second, "live"));
+        assert_eq!(
+            told_while_it_runs(&mut node),
+            [format!("0:vanished:0 {since:02}..{first}"), "stdout:rotated".into(), "stdout:live".into()]
+        );
+    }
+    node.wait(20);
+    node.wait(20);
+    let mut node = node.restart();
+    assert_eq!(told(&mut node), [""; 0]);
+}
+
+#[test]
+fn a_rotation_of_which_the_agent_knows_what_came_before_misses_nothing() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(1, "1"));
+    assert_eq!(node.run(), ["stdout:1"]);
+    node.rename("0.log", "0.log.20251026-101520");
+    node.append("0.log", at(2, "2"));
+    assert_eq!(told_while_it_runs(&mut node), ["stdout:2"]);
+    // Somebody removes it, and it is made again.
+    node.remove("0.log");
+    node.remove("0.log.20251026-101520");
+    node.append("0.log", at(3, "3"));
+    assert_eq!(told_while_it_runs(&mut node), ["stdout:3"]);
+}

@@ -114,3 +114,67 @@ fn a_renamed_host_file_is_gone_once_it_was_compressed() {
     node.read();
     assert_eq!((node.tailer.existing().count(), node.tailer.take_counts().bytes), (0, 4));
 }
+
+impl Node {
+    fn append_to_host(&self, name: &str, text: &str) {
+        let file = OpenOptions::new().append(true).open(self.dir.path().join(name));
+        file.unwrap().write_all(text.as_bytes()).unwrap();
+    }
+}
+
+/// `messages` was renamed, and both files were read.
+fn rotated_and_read() -> Node {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    fs::write(node.host_path(), "one\n").unwrap();
+    assert_eq!(node.run_host(), ["host:one"]);
+    node.rotate_into("", "messages.1");
+    fs::write(node.host_path(), "two\n").unwrap();
+    assert_eq!(node.run_host(), ["host:two"]);
+    node
+}
+
+#[test]
+fn what_a_daemon_writes_into_its_renamed_file_long_after_is_read() {
+    let mut node = rotated_and_read();
+    for _ in 0..2 {
+        node.wait(400);
+        assert_eq!(node.run_host(), [""; 0]);
+    }
+    assert_eq!(node.tailer.totals().1, 1, "the renamed one is closed");
+    node.append_to_host("messages.1", "late\n");
+    assert_eq!(node.run_host(), ["host:late"]);
+    // Its name moves on while it is closed.
+    node.wait(400);
+    node.rotate_into("", "messages.2");
+    fs::rename(node.dir.path().join("messages.1"), node.dir.path().join("messages.3")).unwrap();
+    fs::write(node.host_path(), "three\n").unwrap();
+    assert_eq!(node.run_host(), ["host:three"]);
+    node.append_to_host("messages.3", "very late\n");
+    assert_eq!(node.run_host(), ["host:very late"]);
+    assert!(node.is_settled());
+    assert_eq!(node.restart().run_host(), [""; 0]);
+}
+
+#[test]
+fn a_renamed_host_file_that_goes_on_growing_is_held_open() {
+    let mut node = rotated_and_read();
+    for n in 0..3 {
+        node.append_to_host("messages.1", &format!("late {n}\n"));
+        node.wait(200);
+        assert_eq!(node.run_host(), [format!("host:late {n}")]);
+    }
+    node.wait(200);
+    assert_eq!(node.tailer.totals().1, 2, "600 s after it was read to its end first");
+    node.wait(200);
+    assert_eq!(node.tailer.totals().1, 1);
+}
+
+#[test]
+fn what_a_daemon_writes_into_its_renamed_file_while_no_agent_runs_is_read() {
+    let mut node = rotated_and_read();
+    node.wait(400);
+    node.append_to_host("messages.1", "late\n");
+    let mut node = node.restart();
+    assert_eq!(node.run_host(), ["host:late"]);
+    assert!(node.is_settled());
+}

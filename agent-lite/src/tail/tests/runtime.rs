@@ -3,12 +3,12 @@
 use super::*;
 
 impl Node {
-    fn hold(&mut self) {
+    pub(super) fn hold(&mut self) {
         let lane = self.lanes.lane(Category::Application, &"ns".into());
         self.lanes.pause(lane, self.now + Duration::from_secs(500));
     }
 
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.lanes.resume(self.now + Duration::from_secs(500));
     }
 }
