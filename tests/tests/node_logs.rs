@@ -13,8 +13,19 @@ use sluice_harness::dirs::TestDir;
 use sluice_harness::parts;
 use sluice_tests::{PATIENCE, Plan, Stack, files_below};
 
-/// Records of a category, as they were delivered. A line that is just being written is left for later.
+/// Records of a category, as they were delivered, but for those that tell when no agent ran.
 fn delivered(stack: &Stack, category: &str) -> Vec<Value> {
+    let mut records = all_delivered(stack, category);
+    records.retain(|record| !is_absence(record));
+    records
+}
+
+fn is_absence(record: &Value) -> bool {
+    record["sluice_gap_reason"] == "absent"
+}
+
+/// A line that is just being written is left for later.
+fn all_delivered(stack: &Stack, category: &str) -> Vec<Value> {
     let files = files_below(&stack.delivered().join("main").join(category), ".jsonl");
     let texts = files.iter().map(|path| fs::read_to_string(path).expect("a delivered file"));
     texts
@@ -113,6 +124,9 @@ async fn host_files_are_read_once_over_every_kind_of_rotation() {
     let of_sshd = |record: &Value| record["unit"] == "sshd" && record["log_type"] == "dataplane";
     assert_eq!(messages(&dataplane, of_sshd), numbered("s", 0..150));
     assert_eq!((host.len(), dataplane.len()), (600, 150));
+    let absences: Vec<Value> = all_delivered(&stack, "host").into_iter().filter(is_absence).collect();
+    let told: Vec<_> = absences.iter().map(|record| (&record["unit"], &record["k8s_node_name"])).collect();
+    assert_eq!(told, [(&"sluice-agent".into(), &host[0]["k8s_node_name"])], "{absences:?}");
     stack.closed_books().await.expect("books that balance");
 }
 
