@@ -166,6 +166,8 @@ pub struct Verdict {
     /// Gaps that the agent says there are, and how many of them a lost line is in. (A file that went unread may
     /// have had nothing more.)
     pub gaps: (usize, usize),
+    /// The other gaps.
+    pub without_lines: Vec<Gap>,
     /// Times in which the agent says that none ran.
     pub absences: usize,
     /// Records with their pod's labels, and without any.
@@ -217,6 +219,8 @@ pub fn verdict(disk: &Disk, delivered: &Delivered, gaps: &[Gap], faults: &Faults
     }
     verdict.unknowable.1 = unknowable.len();
     verdict.gaps = (gaps.len(), met.len());
+    let without = gaps.iter().enumerate().filter(|(at, _)| !met.contains(at));
+    verdict.without_lines = without.map(|(_, gap)| (*gap).clone()).collect();
     verdict.absences = absences.len();
     verdict.judge_gaps(disk, &gaps);
     verdict.unseen = delivered.lines.keys().filter(|id| !disk.lines.contains_key(id)).copied().collect();
@@ -353,6 +357,11 @@ impl fmt::Display for Verdict {
         writeln!(f, "arrived        {} ({:.3} %)", self.arrived, share(self.arrived))?;
         writeln!(f, "in gaps        {} ({:.3} %)", self.covered, share(self.covered))?;
         writeln!(f, "gap records    {}, of which {} have a line that was on the disk", self.gaps.0, self.gaps.1)?;
+        for Gap { log, reason, from_ns, to_ns } in self.without_lines.iter().take(SHOWN) {
+            let Log { namespace, pod, container, attempt, .. } = log;
+            let seconds = to_ns.saturating_sub(*from_ns) as f64 / 1e9;
+            writeln!(f, "      none: {namespace}/{pod}/{container} attempt {attempt}: {reason}, {seconds:.1} s")?;
+        }
         let (lines, containers) = self.unknowable;
         writeln!(f, "in absences    {lines} (the agent was away all the life of {containers} containers)")?;
         writeln!(f, "absences told  {}", self.absences)?;
