@@ -350,7 +350,8 @@ impl Agent {
         let covered = Covered { in_ring: self.dispatch.take_stored(), in_spool: self.lanes.take_decided() };
         let store = self.store.clone();
         self.writing.spawn_blocking(move || {
-            let result = if is_written { store.touch() } else { store.write(&snapshot) };
+            let touched = is_written && store.touch().is_ok();
+            let result = if touched { Ok(()) } else { store.write(&snapshot) };
             (snapshot, covered, result)
         });
     }

@@ -124,7 +124,7 @@ async fn host_files_are_read_once_over_every_kind_of_rotation() {
     let of_sshd = |record: &Value| record["unit"] == "sshd" && record["log_type"] == "dataplane";
     assert_eq!(messages(&dataplane, of_sshd), numbered("s", 0..150));
     assert_eq!((host.len(), dataplane.len()), (600, 150));
-    let absences: Vec<Value> = all_delivered(&stack, "host").into_iter().filter(is_absence).collect();
+    let absences: Vec<Value> = all_delivered(&stack, "dataplane").into_iter().filter(is_absence).collect();
     let told: Vec<_> = absences.iter().map(|record| (&record["unit"], &record["k8s_node_name"])).collect();
     assert_eq!(told, [(&"sluice-agent".into(), &host[0]["k8s_node_name"])], "{absences:?}");
     stack.closed_books().await.expect("books that balance");

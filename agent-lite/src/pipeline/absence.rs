@@ -11,6 +11,11 @@ use crate::tail::{Abandoned, Gap, Known as _};
 
 /// Its log in the books, and the unit of its records.
 const UNIT: &str = "sluice-agent";
+/// Who may send what pods log may send this.
+const CATEGORY: Category = Category::Dataplane;
+/// Absences that wait to be told; the last one is made longer where there are more: a gateway may have refused them
+/// for months.
+const MOST: usize = 8;
 
 impl Agent {
     /// Tells that no agent looked since the last run, where there was one, and of earlier absences that were not
@@ -21,14 +26,21 @@ impl Agent {
         }
         let mut absences = self.positions.untold_gaps();
         absences.retain(|gap| *gap.log == *UNIT);
+        let open = absences.len();
         let (since, until) = (self.absent_since.unwrap_or(i64::MAX), wall_ns());
         if since < until {
             self.metrics.absence_seconds.set(Duration::from_nanos(since.abs_diff(until)).as_secs_f64());
-            absences.extend(self.positions.open_gap(absence(since, until)));
+            match absences.last_mut().filter(|_| open >= MOST) {
+                Some(last) => {
+                    last.until = until;
+                    self.positions.extend_gap(last);
+                }
+                None => absences.extend(self.positions.open_gap(absence(since, until))),
+            }
         }
-        let common = start::labels(&self.config).of_unit(UNIT, Category::Host);
+        let common = start::labels(&self.config).of_unit(UNIT, CATEGORY);
         for gap in absences {
-            let lane = self.lanes.lane(Category::Host, &UNIT.into());
+            let lane = self.lanes.lane(CATEGORY, &UNIT.into());
             gap.tell(&common, lane, &mut self.lanes, Instant::now());
         }
     }

@@ -396,6 +396,13 @@ impl LogFile {
         metadata.is_some_and(|metadata| metadata.nlink() > 0)
     }
 
+    /// Whether it has no name any more, and all that it holds by now was read.
+    pub(super) fn went_read_out(&self) -> bool {
+        let plain = self.content.as_ref().filter(|content| !content.is_compressed());
+        let metadata = plain.and_then(|content| content.file().metadata().ok());
+        self.long.is_none() && metadata.is_some_and(|metadata| metadata.nlink() == 0 && metadata.len() <= self.read)
+    }
+
     /// When it was written last, nanoseconds of the epoch; 0: not known.
     pub(super) fn modified(&self) -> i64 {
         let metadata = self.content.as_ref().and_then(|content| content.file().metadata().ok());

@@ -140,10 +140,11 @@ impl Tailer {
             let file = &mut files[at].0;
             let original = live.as_ref().and_then(|live| live.called_with(file.fingerprint, &key, &*known));
             let original = original.filter(|original| known.is_unfinished(*original).is_some());
-            if let Some(original) = original.filter(|original| claimed.insert(*original))
-                && let Err(error) = file.take_over(original, &key, known)
-            {
-                self.say_unreadable(&file.path, &error);
+            let Some(original) = original.filter(|original| !claimed.contains(original)) else { continue };
+            match file.take_over(original, &key, known) {
+                Ok(true) => _ = claimed.insert(original),
+                Ok(false) => {}
+                Err(error) => self.say_unreadable(&file.path, &error),
             }
         }
         // Two files may well begin with the same line: the newest copy has the first choice, and each is of one.

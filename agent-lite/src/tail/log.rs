@@ -329,7 +329,8 @@ impl Log {
         let result = file.fill(buffer).map(|length| {
             let filled = &buffer[..length];
             let start = self.files[at].read;
-            self.files[at].unreadable = false;
+            // What is damaged is so once, whatever is asked of it again.
+            self.files[at].unreadable &= length == 0;
             let consumed = match memrchr(b'\n', filled) {
                 Some(newline) => {
                     self.take_lines(at, &filled[..=newline], reading);

@@ -26,6 +26,14 @@ impl Positions {
         Some(gap)
     }
 
+    /// A gap that waits to be told lasts longer than was known.
+    pub fn extend_gap(&mut self, gap: &Gap) {
+        let same = |other: &&mut Gap| (&other.log, other.number) == (&gap.log, gap.number);
+        if let Some(kept) = self.gaps.iter_mut().find(same) {
+            kept.until = gap.until;
+        }
+    }
+
     /// Gaps whose records are not stored yet.
     #[must_use]
     pub fn open_gaps(&self) -> usize {

@@ -13,7 +13,7 @@ fn start(dir: &Path) -> Agent {
 /// Reason, begin and end of each gap that waits to be sent.
 fn told(agent: &mut Agent) -> Vec<[String; 3]> {
     agent.lanes.cut_all();
-    let lane = agent.lanes.lane(Category::Host, &"sluice-agent".into());
+    let lane = agent.lanes.lane(Category::Dataplane, &"sluice-agent".into());
     let mut records: Vec<Value> = Vec::new();
     for block in agent.lanes.queue(lane).iter() {
         let mut checker = Checker::default();
@@ -22,7 +22,7 @@ fn told(agent: &mut Agent) -> Vec<[String; 3]> {
     }
     let field = |record: &Value, name: &str| record[name].as_str().unwrap().to_owned();
     let gap = |record: &Value| {
-        assert_eq!([field(record, "unit"), field(record, "log_type")], ["sluice-agent", "host"]);
+        assert_eq!([field(record, "unit"), field(record, "log_type")], ["sluice-agent", "dataplane"]);
         ["sluice_gap_reason", "sluice_gap_since", "sluice_gap_until"].map(|name| field(record, name))
     };
     records.iter().map(gap).collect()
@@ -56,7 +56,7 @@ async fn the_time_without_an_agent_is_told_until_that_is_stored() {
     assert_eq!((both.len(), &both[0]), (2, &first[0]));
     // Since that start wrote down where it began: the kernel's clock of files is a little late.
     assert!(both[1][1] > first[0][1] && both[1][2] > first[0][2], "{both:?}");
-    let lane = agent.lanes.lane(Category::Host, &"sluice-agent".into());
+    let lane = agent.lanes.lane(Category::Dataplane, &"sluice-agent".into());
     let block = agent.lanes.remove(lane, 0).unwrap();
     agent.positions.acknowledge(block.shares());
     agent.write_down();
@@ -64,6 +64,22 @@ async fn the_time_without_an_agent_is_told_until_that_is_stored() {
 
     let mut agent = start(dir.path());
     assert_eq!(told(&mut agent).len(), 1, "only the last one");
+}
+
+#[tokio::test]
+async fn absences_that_nobody_takes_do_not_pile_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut last = Vec::new();
+    for _ in 0..20 {
+        let mut agent = start(dir.path());
+        let now = told(&mut agent);
+        assert!(now.len() <= 8, "{now:?}");
+        last = now;
+    }
+    let (first, latest) = (&last[0], &last[7]);
+    assert!(first[2] < latest[1] && latest[1] < latest[2], "{last:?}");
+    let mut agent = start(dir.path());
+    assert!(told(&mut agent)[7][2] > latest[2], "it lasts until the latest start");
 }
 
 #[tokio::test]

@@ -48,11 +48,21 @@ impl Log {
                 path: &file.path,
                 // What a truncated file was called first has no bytes of its own.
                 size: if source == file.source { file.size } else { 0 },
-                complete: source != file.source || (file.is_complete && file.is_read_out()),
+                complete: source != file.source || (file.is_complete && file.is_read_out()) || self.has_all_of(file),
                 fingerprint: file.fingerprint,
                 reached: Reached { first: file.first_time(), read: file.read, last },
             })
         })
+    }
+
+    /// Whether a container's file was deleted and nothing of it is unread: its runtime removes logs of containers that
+    /// are dead, so that nothing more comes. It stays open all the same for a while, for who removes files by hand.
+    fn has_all_of(&self, file: &LogFile) -> bool {
+        let waits = |pending: &Pending| pending.has_piece_in(file.source);
+        self.format == Format::Container
+            && file.gone.is_some()
+            && file.went_read_out()
+            && !self.pending.iter().flatten().any(waits)
     }
 
     /// Bytes of lines that wait for their end.

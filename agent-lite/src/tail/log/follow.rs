@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::super::books::Abandoned;
 use super::super::content::Content;
 use super::super::file::{Identity, LATE_BYTES, LATE_HOST_BYTES, LogFile, LongLine, Opened};
-use super::join::LAST_WORDS;
+use super::join::{LAST_WORDS, Pending};
 use super::{Format, Key, Known, Log, Output, STREAMS, StartFrom};
 use crate::discover::layout::Age;
 use crate::discover::{is_rotation, rotated};
@@ -182,9 +182,10 @@ impl Log {
             Ok(Some((it, now))) if it == identity && is_rotation(live, &path) => Some((path, now)),
             _ => None,
         };
-        // Directories are listed only where its name has moved on.
+        // Directories are listed only where its name has moved on, and once: what is nowhere is gone.
         let elsewhere = || rotated(live).into_iter().find_map(|(path, _)| look_at(path));
-        let (path, now) = look_at(file.path.clone()).or_else(elsewhere)?;
+        let is_gone = file.gone.is_some();
+        let (path, now) = look_at(file.path.clone()).or_else(|| if is_gone { None } else { elsewhere() })?;
         // What cannot be opened is looked at again.
         (now == size || self.is_still(at, &path, &age, known).unwrap_or(true)).then_some(path)
     }
@@ -307,9 +308,19 @@ impl Log {
             let _ = self.files[*at].identify(&self.key, StartFrom::Beginning, known);
             self.end_lines_of(*at, known, output);
         }
-        // The end of a line that began in one of them, or before, may be what is given up.
-        STREAMS.into_iter().for_each(|stream| self.complete(stream, output));
-        self.dropping = [false; 3];
+        if due.iter().any(|at| !self.files[*at].is_read_out()) {
+            // The end of a line that began in one of them, or before, may be what is given up.
+            STREAMS.into_iter().for_each(|stream| self.complete(stream, output));
+            self.dropping = [false; 3];
+        } else {
+            // Nothing is closed of which a line waits.
+            for stream in STREAMS {
+                let has_piece = |pending: &Pending| due.iter().any(|at| pending.has_piece_in(self.files[*at].source));
+                if self.pending[stream as usize].as_ref().is_some_and(has_piece) {
+                    self.complete(stream, output);
+                }
+            }
+        }
         for at in due {
             if !self.files[at].is_read_out() {
                 self.give_up(at, Abandoned::Deleted, known, output);

@@ -95,6 +95,24 @@ fn a_live_file_that_went_while_no_agent_looked_may_have_had_more() {
 }
 
 #[test]
+fn a_pod_that_went_before_the_agents_eyes_leaves_no_gap_where_the_agent_is_killed_at_once() {
+    for (more, told) in [(String::new(), None), (at(2, "2"), Some("gap:vanished:"))] {
+        let mut node = Node::new(StartFrom::Beginning, true);
+        node.append("0.log", at(1, "1"));
+        node.append("../other/0.log", at(2, "other"));
+        assert_eq!(node.run().len(), 2);
+        // What it wrote last was not read.
+        node.append("0.log", &more);
+        fs::remove_dir_all(node.dir.path().join("ns_pod_uid/app")).unwrap();
+        node.look();
+        node.check_books();
+        let sent = node.restart_and_tell().run();
+        assert_eq!(sent.len(), usize::from(told.is_some()), "{sent:?}");
+        assert!(sent.iter().all(|gap| gap.starts_with(told.unwrap_or("none"))), "{sent:?}");
+    }
+}
+
+#[test]
 fn a_file_that_was_read_to_its_end_leaves_no_gap() {
     let mut node = Node::new(StartFrom::Beginning, true);
     node.append("0.log", at(1, "1"));
