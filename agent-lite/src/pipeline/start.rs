@@ -30,6 +30,8 @@ use crate::tail::{Labels, StartFrom, Tailer, Workshop};
 
 /// Access to the state directory.
 const OWN: u32 = 0o700;
+/// Looks at a start until two in a row find the same.
+const LOOKS: usize = 5;
 
 impl Agent {
     pub(super) fn start(config: Config, metrics: Metrics, pods: Option<Pods>) -> anyhow::Result<Self> {
@@ -116,6 +118,7 @@ impl Agent {
         };
         agent.take_up_ring(kept);
         agent.take_up_spool(left, Self::scan);
+        agent.look_again();
         agent.tailer.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
         agent.entries.tell_losses(&mut agent.lanes, &mut agent.positions, Instant::now(), wall_ns());
         // What is here now is known to the next start, too.
@@ -123,6 +126,23 @@ impl Agent {
         agent.meet();
         agent.settle();
         Ok(agent)
+    }
+
+    /// A file that is renamed or compressed while its directory is listed may be in no listing under either name: what
+    /// is gone has to be so at two looks in a row.
+    fn look_again(&mut self) {
+        let mut unmet = self.tailer.unmet(&self.positions);
+        for _ in 0..LOOKS {
+            if unmet.is_empty() {
+                return;
+            }
+            self.scan();
+            let again = self.tailer.unmet(&self.positions);
+            if again == unmet {
+                return;
+            }
+            unmet = again;
+        }
     }
 
     /// Numbers are reserved before the first one is used, and where a first start begins is written down before

@@ -1,7 +1,7 @@
 //! What is told of logs that were lost: by an earlier run, or while no agent ran.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -53,6 +53,12 @@ impl Tailer {
         }
         self.tell_missed_rotations(lanes, known, now);
         self.tell_missed(lanes, known, now, wall_ns);
+    }
+
+    /// Sources of earlier runs that no look has found.
+    pub fn unmet(&self, known: &dyn Known) -> BTreeSet<u64> {
+        let met: HashSet<u64> = self.logs.iter().flat_map(Log::sightings).map(|sighting| sighting.source).collect();
+        known.left_behind().into_iter().map(|left| left.source).filter(|source| !met.contains(source)).collect()
     }
 
     /// Tells of files that were not read to their end, were not met since the start, and are gone by now.

@@ -309,3 +309,25 @@ fn a_rotation_of_which_the_agent_knows_what_came_before_misses_nothing() {
     node.append("0.log", at(3, "3"));
     assert_eq!(told_while_it_runs(&mut node), ["stdout:3"]);
 }
+
+#[test]
+fn what_was_renamed_while_its_directory_was_listed_is_met_by_the_next_look() {
+    let mut node = Node::new(StartFrom::Beginning, true);
+    node.append("0.log", at(1, "1"));
+    assert_eq!(node.run(), ["stdout:1"]);
+    node.check_books();
+    let mut node = node.restart();
+    let listed = {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inotify_needs_it = runtime.enter();
+        Discovery::new(node.dir.path()).scan()
+    };
+    node.rename("0.log", "0.log.20251026-101520");
+    node.append("0.log", at(2, "2"));
+    node.tailer.reconcile(&listed, &mut node.lanes, &mut node.positions);
+    assert_eq!(node.tailer.unmet(&node.positions).len(), 1);
+    node.look();
+    assert!(node.tailer.unmet(&node.positions).is_empty());
+    node.tell_losses();
+    assert_eq!(node.run(), ["stdout:2"], "no gap");
+}
