@@ -45,8 +45,6 @@ struct Agent {
     metrics: Metrics,
     store: Store,
     since: Option<i64>,
-    /// When an earlier run is known to have looked last, nanoseconds of the epoch.
-    absent_since: Option<i64>,
     discovery: Option<Discovery>,
     tailer: Tailer,
     entries: Entries,

@@ -27,8 +27,8 @@ impl Agent {
         let mut absences = self.positions.untold_gaps();
         absences.retain(|gap| *gap.log == *UNIT);
         let open = absences.len();
-        let (since, until) = (self.absent_since.unwrap_or(i64::MAX), wall_ns());
-        if since < until {
+        let until = wall_ns();
+        if let Some(since) = self.tailer.last_look().filter(|since| *since < until) {
             self.metrics.absence_seconds.set(Duration::from_nanos(since.abs_diff(until)).as_secs_f64());
             match absences.last_mut().filter(|_| open >= MOST) {
                 Some(last) => {

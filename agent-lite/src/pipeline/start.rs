@@ -108,7 +108,6 @@ impl Agent {
             positions,
             numbers: loaded.numbers,
             since,
-            absent_since: loaded.written_ns.filter(|_| !loaded.first_run),
             store,
             metrics,
             config,

@@ -15,11 +15,19 @@ mod outage;
 
 const SOURCE: u64 = 7;
 
-fn start(dir: &Path, more: &str) -> Agent {
-    let directories = format!("state_directory: {0}/state\npods: {0}/pods\n{more}", dir.display());
-    let mut agent = Agent::open(crate::config::for_tests(&directories), Metrics::new().unwrap(), None).unwrap();
+fn config(dir: &Path, more: &str) -> Config {
+    crate::config::for_tests(&format!("state_directory: {0}/state\npods: {0}/pods\n{more}", dir.display()))
+}
+
+/// An agent that tells of no absence: a start is often not what a test is about.
+fn start_with(config: Config) -> Agent {
+    let mut agent = Agent::open(config, Metrics::new().unwrap(), None).unwrap();
     agent.write_down();
     agent
+}
+
+fn start(dir: &Path, more: &str) -> Agent {
+    start_with(config(dir, more))
 }
 
 #[tokio::test]

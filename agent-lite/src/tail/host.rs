@@ -132,24 +132,12 @@ impl Tailer {
         let mut claimed: HashSet<u64> =
             files.iter().filter(|(file, _)| !is_copy(file)).map(|(file, _)| file.source).collect();
         claimed.extend(live.as_ref().map(|live| live.source));
-        // `cp`, then `truncate`: the copy holds what the live file held before.
-        let is_new = |file: &LogFile| file.source != 0 && known.is_unfinished(file.source).is_none();
-        let unknown: Vec<usize> =
-            (0..files.len()).filter(|at| !is_copy(&files[*at].0) && is_new(&files[*at].0)).collect();
-        for at in unknown.into_iter().rev() {
-            let file = &mut files[at].0;
-            let original = live.as_ref().and_then(|live| live.called_with(file.fingerprint, &key, &*known));
-            let original = original.filter(|original| known.is_unfinished(*original).is_some());
-            let Some(original) = original.filter(|original| !claimed.contains(original)) else { continue };
-            match file.take_over(original, &key, known) {
-                Ok(true) => _ = claimed.insert(original),
-                Ok(false) => {}
-                Err(error) => self.say_unreadable(&file.path, &error),
-            }
-        }
-        // Two files may well begin with the same line: the newest copy has the first choice, and each is of one.
-        for (file, _) in files.iter_mut().rev().filter(|(file, _)| is_copy(file)) {
-            for original in known.begun_with(&key.text(), file.fingerprint, file.size) {
+        // Two files may well begin with the same line: the newest copy has the first choice, and each is of one. Those
+        // of `cp` come before the compressed ones: `sort_by_key` is stable.
+        let mut copies: Vec<&mut LogFile> = files.iter_mut().rev().map(|(file, _)| file).collect();
+        copies.sort_by_key(|file| is_copy(file));
+        for file in copies {
+            for original in originals_of(file, live.as_ref(), &key, &*known) {
                 if claimed.contains(&original) {
                     continue;
                 }
@@ -192,6 +180,20 @@ impl Tailer {
         }
         files
     }
+}
+
+/// What a rotated file may be a copy of, the most likely first: of a compressed one what began alike; of one that
+/// nobody knows what the live file held before, for `cp` and `truncate` leave it so.
+fn originals_of(file: &LogFile, live: Option<&LogFile>, key: &Key, known: &dyn Known) -> Vec<u64> {
+    if file.content.as_ref().is_some_and(Content::is_compressed) {
+        return known.begun_with(&key.text(), file.fingerprint, file.size);
+    }
+    let is_known = |source: u64| known.is_unfinished(source).is_some();
+    if file.source == 0 || is_known(file.source) {
+        return Vec::new();
+    }
+    let before = live.and_then(|live| live.called_with(file.fingerprint, key, known));
+    before.into_iter().filter(|original| is_known(*original)).collect()
 }
 
 /// The files of the node that an earlier run has followed.

@@ -17,7 +17,7 @@ impl Tailer {
     /// Tells of what an earlier run lost without getting that told, and of what went while no agent looked.
     /// To be called once, when everything was looked at for the first time.
     pub fn tell_losses(&mut self, lanes: &mut Lanes, known: &mut dyn Known, now: Instant, wall_ns: i64) {
-        let met: HashSet<u64> = self.logs.iter().flat_map(Log::sightings).map(|sighting| sighting.source).collect();
+        let met = self.met_sources();
         for gap in known.untold_gaps() {
             if let Some(at) = self.log_named(&gap.log, lanes, known) {
                 let mut output = Output { lanes, counts: &mut self.counts, workshop: &mut self.workshop, now };
@@ -55,9 +55,13 @@ impl Tailer {
         self.tell_missed(lanes, known, now, wall_ns);
     }
 
+    fn met_sources(&self) -> HashSet<u64> {
+        self.sightings().map(|sighting| sighting.source).collect()
+    }
+
     /// Sources of earlier runs that no look has found.
     pub fn unmet(&self, known: &dyn Known) -> BTreeSet<u64> {
-        let met: HashSet<u64> = self.logs.iter().flat_map(Log::sightings).map(|sighting| sighting.source).collect();
+        let met = self.met_sources();
         known.left_behind().into_iter().map(|left| left.source).filter(|source| !met.contains(source)).collect()
     }
 

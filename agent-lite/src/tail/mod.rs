@@ -223,6 +223,12 @@ impl Tailer {
         Self { last_look, ..self }
     }
 
+    /// See [`Tailer::following`].
+    #[must_use]
+    pub fn last_look(&self) -> Option<i64> {
+        self.last_look
+    }
+
     /// Containers of the agent's own that are left out.
     #[must_use]
     pub fn left_out(&self) -> usize {

@@ -120,10 +120,15 @@ impl Node {
         fs::rename(self.path(from), self.path(to)).unwrap();
     }
 
-    fn look(&mut self) {
+    /// What the directories list.
+    fn listed(&self) -> Look {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _inotify_needs_it = runtime.enter();
-        let look = Discovery::new(self.dir.path()).scan();
+        Discovery::new(self.dir.path()).scan()
+    }
+
+    fn look(&mut self) {
+        let look = self.listed();
         self.tailer.reconcile(&look, &mut self.lanes, &mut self.positions);
     }
 

@@ -227,6 +227,7 @@ async fn five_hundred_pods_come_and_go_and_leave_nothing_behind() {
     println!("{after:?}");
 
     assert!(samples.iter().any(|sample| sample.descriptors > before.descriptors), "it opened files: {samples:?}");
+    assert!(after.descriptors <= before.descriptors, "{before:?}: {after:?}");
     assert_eq!(after.series, before.series, "{before:?}: {after:?}");
     let most = samples.iter().map(|sample| sample.scopes).max().expect("samples");
     assert!(most > 0, "namespaces have series while they have pods");

@@ -6,8 +6,7 @@ use sluice_wire::payload::Checker;
 use super::*;
 
 fn start(dir: &Path) -> Agent {
-    let directories = format!("state_directory: {0}/state\npods: {0}/pods\n", dir.display());
-    Agent::start(crate::config::for_tests(&directories), Metrics::new().unwrap(), None).unwrap()
+    Agent::start(config(dir, ""), Metrics::new().unwrap(), None).unwrap()
 }
 
 /// Reason, begin and end of each gap that waits to be sent.

@@ -135,13 +135,10 @@ impl Node {
     }
 
     fn start(&mut self) {
-        let directories = format!("state_directory: {0}/state\npods: {0}/pods\n", self.dir.path().display());
-        let mut config = crate::config::for_tests(&format!("{directories}first_start: beginning\nblock_bytes: 4KiB"));
+        let mut config = config(self.dir.path(), "first_start: beginning\nblock_bytes: 4KiB");
         let endpoint = Endpoint { url: self.url.clone(), ..(*config.destination.endpoints[0]).clone() };
         config.destination.endpoints = vec![Arc::new(endpoint)];
-        let mut agent = Agent::open(config, Metrics::new().unwrap(), None).unwrap();
-        agent.write_down();
-        self.agent = Some(agent);
+        self.agent = Some(start_with(config));
         self.check_books();
     }
 

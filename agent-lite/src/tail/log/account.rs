@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use sluice_wire::Stream;
 
-use super::join::Pending;
+use super::join::{Pending, waits_in};
 use super::{Format, Log, LogFile, Reading, STREAMS};
 use crate::tail::Known;
 use crate::tail::books::{Abandoned, LEFT_OUT, Reached, Sighting};
@@ -58,11 +58,10 @@ impl Log {
     /// Whether a container's file was deleted and nothing of it is unread: its runtime removes logs of containers that
     /// are dead, so that nothing more comes. It stays open all the same for a while, for who removes files by hand.
     fn has_all_of(&self, file: &LogFile) -> bool {
-        let waits = |pending: &Pending| pending.has_piece_in(file.source);
         self.format == Format::Container
             && file.gone.is_some()
             && file.went_read_out()
-            && !self.pending.iter().flatten().any(waits)
+            && !waits_in(&self.pending, file.source)
     }
 
     /// Bytes of lines that wait for their end.

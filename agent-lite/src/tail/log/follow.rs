@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::super::books::Abandoned;
 use super::super::content::Content;
 use super::super::file::{Identity, LATE_BYTES, LATE_HOST_BYTES, LogFile, LongLine, Opened};
-use super::join::{LAST_WORDS, Pending};
+use super::join::{LAST_WORDS, waits_in};
 use super::{Format, Key, Known, Log, Output, STREAMS, StartFrom};
 use crate::discover::layout::Age;
 use crate::discover::{is_rotation, rotated};
@@ -223,7 +223,7 @@ impl Log {
                 None => at == last && over && idle,
             };
             if file.is_complete && file.is_read_out() {
-                let waits = self.pending.iter().flatten().any(|pending| pending.has_piece_in(file.source));
+                let waits = waits_in(&self.pending, file.source);
                 // What is gone need not be held once the spool, or the ring, has all of it.
                 let is_kept =
                     file.gone.is_some() && output.lanes.uses_spool() && output.lanes.are_kept(self.lane, file.source);
@@ -314,12 +314,7 @@ impl Log {
             self.dropping = [false; 3];
         } else {
             // Nothing is closed of which a line waits.
-            for stream in STREAMS {
-                let has_piece = |pending: &Pending| due.iter().any(|at| pending.has_piece_in(self.files[*at].source));
-                if self.pending[stream as usize].as_ref().is_some_and(has_piece) {
-                    self.complete(stream, output);
-                }
-            }
+            self.end_what_waits_in(is_due, output);
         }
         for at in due {
             if !self.files[at].is_read_out() {

@@ -72,6 +72,11 @@ impl Pending {
     }
 }
 
+/// Whether a message that waits for more has a piece in `source`.
+pub(super) fn waits_in(pending: &[Option<Pending>], source: u64) -> bool {
+    pending.iter().flatten().any(|pending| pending.has_piece_in(source))
+}
+
 impl Log {
     /// Decides what a piece that begins a line has to do with what is pending of its stream. Gives `true`
     /// where it is a message by itself.

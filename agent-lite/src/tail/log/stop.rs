@@ -1,6 +1,6 @@
 //! The agent is about to stop: of what no directory lists any more, all is read now or never.
 
-use super::{Log, Output, STREAMS};
+use super::{Log, LogFile, Output, STREAMS};
 
 impl Log {
     /// From now on nothing of what is gone waits: not for the pod's metadata, not for a limit, not for an end
@@ -20,10 +20,14 @@ impl Log {
 
     /// Sends the messages that wait for more and have a piece in a file that is gone: they are what they are.
     pub(in crate::tail) fn end_gone(&mut self, output: &mut Output<'_>) {
+        self.end_what_waits_in(|file| file.gone.is_some() && file.is_read_out(), output);
+    }
+
+    /// Sends the messages that wait for more and have a piece in such a file.
+    pub(super) fn end_what_waits_in(&mut self, is_over: impl Fn(&LogFile) -> bool, output: &mut Output<'_>) {
         for stream in STREAMS {
-            let gone = self.files.iter().filter(|file| file.gone.is_some() && file.is_read_out());
             let Some(pending) = &self.pending[stream as usize] else { continue };
-            if gone.into_iter().any(|file| pending.has_piece_in(file.source)) {
+            if self.files.iter().any(|file| pending.has_piece_in(file.source) && is_over(file)) {
                 self.complete(stream, output);
             }
         }

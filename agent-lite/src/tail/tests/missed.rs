@@ -317,11 +317,7 @@ fn what_was_renamed_while_its_directory_was_listed_is_met_by_the_next_look() {
     assert_eq!(node.run(), ["stdout:1"]);
     node.check_books();
     let mut node = node.restart();
-    let listed = {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let _inotify_needs_it = runtime.enter();
-        Discovery::new(node.dir.path()).scan()
-    };
+    let listed = node.listed();
     node.rename("0.log", "0.log.20251026-101520");
     node.append("0.log", at(2, "2"));
     node.tailer.reconcile(&listed, &mut node.lanes, &mut node.positions);
