@@ -50,11 +50,16 @@ impl Lane {
         }
     }
 
+    /// Whether every block that was cut is decided.
+    pub(super) fn is_decided(&self) -> bool {
+        self.queue.is_empty() && self.spooled.is_empty()
+    }
+
     /// Whether somebody keeps its id, something is in it, or a gateway holds it back.
     pub(super) fn is_used(&self) -> bool {
         let is_open = self.open.since.is_some() || !self.open.positions.is_empty();
         let is_busy = self.in_flight > 0 || self.paused_until.is_some();
-        self.users > 0 || is_open || is_busy || !self.queue.is_empty() || !self.spooled.is_empty()
+        self.users > 0 || is_open || is_busy || !self.is_decided()
     }
 }
 

@@ -445,6 +445,13 @@ impl Lanes {
         self.lanes.iter().filter_map(|lane| lane.paused_until).min()
     }
 
+    /// Whether nothing can become of any block before `deadline`: every lane that has one is held back for longer.
+    #[must_use]
+    pub fn are_held_until(&self, deadline: Instant) -> bool {
+        let is_held = |lane: &Lane| lane.in_flight == 0 && lane.paused_until.is_some_and(|until| until >= deadline);
+        self.open_bytes == 0 && self.lanes.iter().all(|lane| lane.is_decided() || is_held(lane))
+    }
+
     /// Lanes that are held back.
     #[must_use]
     pub fn paused(&self) -> usize {
@@ -460,7 +467,7 @@ impl Lanes {
     /// Whether every block is decided and nothing is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.open_bytes == 0 && self.lanes.iter().all(|lane| lane.queue.is_empty() && lane.spooled.is_empty())
+        self.open_bytes == 0 && self.lanes.iter().all(Lane::is_decided)
     }
 
     /// Bytes of sources in open blocks and in cut ones that are not decided, in the spool too, by source.

@@ -93,12 +93,30 @@ fn run(bytes: &[u8], from: usize, is_in: impl Fn(u8) -> bool) -> usize {
 /// Whether what begins at `at` is the rest of a longer word. The letter of an escape is of none: `\n`
 /// stands before what began a line, also in text, and in a string of JSON where a string was escaped twice.
 pub(super) fn is_within_word(bytes: &[u8], at: usize) -> bool {
-    !is_escape(bytes, at) && at.checked_sub(1).is_some_and(|before| bytes[before].is_ascii_alphanumeric())
+    at.checked_sub(1).is_some_and(|before| bytes[before].is_ascii_alphanumeric()) && !ends_escape(&bytes[..at])
 }
 
-/// Whether the letter of an escape stands right before `at`.
-fn is_escape(bytes: &[u8], at: usize) -> bool {
-    matches!(bytes[..at], [.., b'\\', b'n' | b'r' | b't'])
+/// Whether an escape ends a text: that of a character (`\n`, `\x0a`, `\u000a`), or a terminal's, as of a colour.
+fn ends_escape(text: &[u8]) -> bool {
+    let is_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+    match text {
+        [.., b'\\', b'n' | b'r' | b't'] => true,
+        [.., b'\\', b'x', a, b] if is_hex(&[*a, *b]) => true,
+        [.., b'\\', b'u', a, b, c, d] if is_hex(&[*a, *b, *c, *d]) => true,
+        _ => ends_escape_of_terminal(text),
+    }
+}
+
+/// Whether a control sequence of ECMA-48 ends a text, itself or as a string shows it.
+fn ends_escape_of_terminal(text: &[u8]) -> bool {
+    /// A colour of three numbers, `38;2;255;255;255`, has sixteen.
+    const PARAMETERS: usize = 24;
+    const BEGINNINGS: [&[u8]; 7] = [b"\x1b[", br"\u001b[", br"\u001B[", br"\x1b[", br"\x1B[", br"\033[", br"\u{1b}["];
+    let [before @ .., b'A'..=b'Z' | b'a'..=b'z'] = text else { return false };
+    let is_parameter = |byte: &&u8| byte.is_ascii_digit() || matches!(byte, b';' | b':');
+    let parameters = before.iter().rev().take(PARAMETERS).take_while(is_parameter).count();
+    let beginning = &before[..before.len() - parameters];
+    BEGINNINGS.iter().any(|one| beginning.ends_with(one))
 }
 
 fn bearer_tokens(bytes: &[u8], each: &mut dyn FnMut(Range<usize>)) {
@@ -166,19 +184,22 @@ pub(super) fn names_a_secret(key: &str) -> bool {
 /// `_access_key = …`, `AccessKey":"…`: the secret begins so many bytes after the word at most.
 const SECRET_NEAR: usize = 32;
 const SECRET: usize = 40;
+/// Of an escape, what could be of a secret, too: `u001b`, or the `255m` of a colour.
+const ESCAPE: usize = 5;
 
 fn aws_secret_after(bytes: &[u8], from: usize) -> Option<Range<usize>> {
     // As far as the longest of them could reach, behind an escape, and a byte more to see that it ends there.
-    let window = &bytes[..bytes.len().min(from + SECRET_NEAR + SECRET + 2)];
+    let window = &bytes[..bytes.len().min(from + SECRET_NEAR + ESCAPE + SECRET + 1)];
     let mut start = from;
     while start <= from + SECRET_NEAR && start < window.len() {
         let end = run(window, start, is_base64);
         if is_aws_secret(&window[start..end]) {
             return Some(start..end);
         }
-        // The letter of an escape may have been taken for its first.
-        if start < end && is_escape(window, start + 1) && is_aws_secret(&window[start + 1..end]) {
-            return Some(start + 1..end);
+        // The end of an escape may have been taken for its beginning.
+        let later = end.saturating_sub(SECRET);
+        if start < later && ends_escape(&window[..later]) && is_aws_secret(&window[later..end]) {
+            return Some(later..end);
         }
         start = end + 1;
     }

@@ -124,8 +124,10 @@ fn what_follows_an_escape_goes_in_text_as_in_json() {
         ("card-number", "", "4111111111111111"),
         ("iban", "", "DE89370400440532013000"),
     ] {
-        for letter in ['n', 'r', 't'] {
-            let text = format!("level=error msg=\"body:\\{letter}{before}~ x\"");
+        for escape in
+            [r"\n", r"\r", r"\t", r"\x0a", r"\u000a", r"\u001b[0m", r"\x1b[38;5;255m", r"\u{1b}[1K", "\x1b[0m"]
+        {
+            let text = format!("level=error msg=\"body:{escape}{before}~ x\"");
             // A string that holds an escaped one.
             let json = serde_json::to_string(&serde_json::json!({"log": text})).unwrap();
             for text in [&text, &json] {
@@ -134,12 +136,16 @@ fn what_follows_an_escape_goes_in_text_as_in_json() {
         }
         // Of another word than an escape it is no boundary.
         if before.is_empty() {
-            check_untouched(rule, &[&format!("body:n{secret}"), &format!("body:\\q{secret}")]);
+            for word in ["n", r"\q", "[0m", r"\x1g", r"\u00g1b", r"\x1b[0-m"] {
+                check_untouched(rule, &[&format!("body:{word}{secret}")]);
+            }
         }
     }
     // Either may be meant.
     for secret in [SECRET, OTHER] {
-        check("aws-key", &[(&format!("secret=\\n{secret}"), "secret=\\n_")]);
+        for escape in [r"\n", r"\u001b", "\x1b[0m", r"\x1b[38;2;255;255;255m"] {
+            check("aws-key", &[(&format!("secret={escape}{secret}"), &format!("secret={escape}_"))]);
+        }
     }
     check("aws-key", &[(&format!("secret=\\{OTHER}"), "secret=\\_")]);
     check_untouched("aws-key", &[&format!("secret=\\n{SECRET}x"), &format!("secret=\\q{SECRET}")]);

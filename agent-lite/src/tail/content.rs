@@ -103,8 +103,14 @@ impl Content {
     /// # Errors
     /// Of the disk.
     pub fn fill(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.fill_past(buffer, offset, u64::MAX)
+    }
+
+    /// The same of a file that is `size` long at least: what has that is not asked for more. A log that is read as
+    /// it grows costs one call of the system then, not two.
+    pub(super) fn fill_past(&mut self, buffer: &mut [u8], offset: u64, size: u64) -> io::Result<usize> {
         match self {
-            Self::Plain(file) => read_up_to(file, buffer, offset),
+            Self::Plain(file) => read_past(file, buffer, offset, size),
             Self::Gzip(inflated) => inflated.fill(buffer, offset),
         }
     }
@@ -195,8 +201,12 @@ fn is_damage(error: &io::Error) -> bool {
 }
 
 pub(super) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    read_past(file, buffer, offset, u64::MAX)
+}
+
+fn read_past(file: &File, buffer: &mut [u8], offset: u64, size: u64) -> io::Result<usize> {
     let mut filled = 0;
-    while filled < buffer.len() {
+    while filled < buffer.len() && (filled == 0 || offset + (filled as u64) < size) {
         match file.read_at(&mut buffer[filled..], offset + filled as u64) {
             Ok(0) => break,
             Ok(count) => filled += count,

@@ -1,13 +1,14 @@
 //! One file: which one it is, whatever its name, and how far it has been read.
 
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use memchr::{memchr, memrchr};
+use rustix::fs::OFlags;
 use sluice_wire::{Stream, time};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -153,10 +154,20 @@ impl LongLine {
     }
 }
 
+/// Opens a file without its time of access changing with each look at it, which would be written to the disk. Only
+/// its owner and root may ask for that.
+fn open_unseen(path: &Path) -> io::Result<File> {
+    let flags = i32::try_from(OFlags::NOATIME.bits()).unwrap_or(0);
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+        opened => opened,
+    }
+}
+
 impl LogFile {
     /// Opens `path`. Its source is not known before [`LogFile::identify`].
     pub(super) fn open(path: &Path, age: &Age) -> io::Result<Option<Self>> {
-        let file = match File::open(path) {
+        let file = match open_unseen(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -350,7 +361,7 @@ impl LogFile {
     /// Fills `buffer` from where reading stands.
     pub(super) fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(content) = &mut self.content else { return Ok(0) };
-        let length = content.fill(buffer, self.read)?;
+        let length = content.fill_past(buffer, self.read, self.size)?;
         if !content.is_compressed() && length < buffer.len() && self.read + (length as u64) < self.size {
             // It was truncated since it was looked at, which the next look notices: this continues nothing.
             return Ok(0);

@@ -158,6 +158,15 @@ pub(super) struct Read {
     pub(super) more: bool,
 }
 
+/// What one buffer's worth of a file gave.
+#[derive(Debug, Default)]
+struct Taken {
+    /// Consumed; 0: no whole line is there.
+    bytes: usize,
+    /// The file was no longer than that.
+    is_end: bool,
+}
+
 impl Key {
     /// What, with a fingerprint, tells its sources from all others.
     pub(super) fn text(&self) -> String {
@@ -254,7 +263,7 @@ impl Log {
                 break;
             }
             match self.read_file(at, reading) {
-                Ok(0) => {
+                Ok(Taken { bytes: 0, .. }) => {
                     self.tell_damage(at, reading);
                     if at + 1 < self.files.len() {
                         self.files[at].finished_at.get_or_insert(reading.output.now);
@@ -265,7 +274,8 @@ impl Log {
                     }
                     at += 1;
                 }
-                Ok(bytes) => {
+                Ok(Taken { bytes, is_end }) => {
+                    let is_last = at + 1 == self.files.len();
                     let file = &mut self.files[at];
                     if !file.is_complete {
                         // Somebody still writes to it.
@@ -275,7 +285,10 @@ impl Log {
                     read.bytes += bytes;
                     self.share.spend(bytes);
                     self.deficit = self.deficit.saturating_sub_unsigned(bytes);
-                    read.more = self.deficit <= 0;
+                    // By far the most reads: another one would find nothing.
+                    let is_over = is_end && is_last && !file.is_complete && file.long.is_none();
+                    at += usize::from(is_over);
+                    read.more = self.deficit <= 0 && !is_over;
                 }
                 Err(error) => {
                     self.say_unreadable(at, &error, reading.output.counts);
@@ -316,14 +329,15 @@ impl Log {
         self.deficit > 0 && (self.files[at].cannot_wait() || self.share.may_read(reading.output.now))
     }
 
-    /// Reads one buffer's worth of one file. Gives the bytes consumed; 0: no whole line is there.
-    fn read_file(&mut self, at: usize, reading: &mut Reading<'_>) -> io::Result<usize> {
+    /// Reads one buffer's worth of one file.
+    fn read_file(&mut self, at: usize, reading: &mut Reading<'_>) -> io::Result<Taken> {
         let file = &mut self.files[at];
         if !file.identify(&self.key, StartFrom::Beginning, reading.known)? {
-            return Ok(0);
+            return Ok(Taken::default());
         }
         if self.treatment.excludes_all() {
-            return Ok(self.skip(at, reading));
+            self.skip(at, reading);
+            return Ok(Taken::default());
         }
         let buffer = std::mem::take(&mut reading.buffer);
         let result = file.fill(buffer).map(|length| {
@@ -343,15 +357,17 @@ impl Log {
                 }
                 None => 0,
             };
-            self.files[at].read += consumed as u64;
-            consumed
+            let file = &mut self.files[at];
+            file.read += consumed as u64;
+            let is_compressed = file.content.as_ref().is_some_and(Content::is_compressed);
+            Taken { bytes: consumed, is_end: length < buffer.len() && !is_compressed }
         });
         reading.buffer = buffer;
         result
     }
 
     /// Goes to the end of a file of which nothing is shipped, without reading it.
-    fn skip(&mut self, at: usize, reading: &mut Reading<'_>) -> usize {
+    fn skip(&mut self, at: usize, reading: &mut Reading<'_>) {
         // Also of a line that is longer than the buffer what was read of it is accounted for.
         self.end_lines_of(at, &mut *reading.known, &mut reading.output);
         STREAMS.into_iter().for_each(|stream| self.complete(stream, &mut reading.output));
@@ -365,8 +381,6 @@ impl Log {
             self.leave_out(at, Stream::Stdout, to - bytes..to, Abandoned::Excluded);
             self.leave_out(at, Stream::Stderr, to..to, Abandoned::Excluded);
         }
-        // None of it was read.
-        0
     }
 
     fn take_lines(&mut self, at: usize, mut rest: &[u8], reading: &mut Reading<'_>) {

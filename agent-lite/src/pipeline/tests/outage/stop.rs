@@ -43,6 +43,19 @@ fn for_tests() -> Tailer {
 }
 
 #[tokio::test]
+async fn a_stop_does_not_wait_for_lanes_that_are_held_for_longer() {
+    let mut node = Node::new().await;
+    node.write("0.log", 0..300);
+    node.look_and_read();
+    node.hold();
+    let stopped = tokio::time::timeout(Duration::from_secs(60), node.stop(Duration::from_secs(400))).await;
+    assert!(stopped.is_ok(), "it waited for a lane that is held for 500 s");
+    node.start();
+    node.deliver().await;
+    node.assert_lines(0..300);
+}
+
+#[tokio::test]
 async fn a_stop_reads_what_stands_before_a_deleted_file_too() {
     let mut node = Node::new().await;
     node.write("0.log.20251026-101530", 0..200);
