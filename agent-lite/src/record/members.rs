@@ -16,7 +16,6 @@ use super::escape;
 pub(super) struct Members {
     members: Vec<Member>,
     message: Option<usize>,
-    renamed: bool,
 }
 
 #[derive(Debug)]
@@ -35,6 +34,16 @@ impl Member {
     fn name<'a>(&'a self, text: &'a str) -> &'a str {
         self.unescaped.as_deref().unwrap_or_else(|| &text[self.name.clone()])
     }
+
+    /// Whether both have the same name in the record.
+    fn is_called_like(&self, other: &Self, text: &str) -> bool {
+        let (own, others) = (self.name(text), other.name(text));
+        match (self.renamed, other.renamed) {
+            (true, false) => others.strip_prefix(record::RENAMED) == Some(own),
+            (false, true) => own.strip_prefix(record::RENAMED) == Some(others),
+            _ => own == others,
+        }
+    }
 }
 
 /// Below this length no JSON can have more leaves than [`limits::FIELDS`]: a member takes `"":0,`.
@@ -50,7 +59,6 @@ impl Members {
     pub(super) fn scan(&mut self, text: &str, ours: &'static [&'static str]) -> bool {
         self.members.clear();
         self.message = None;
-        self.renamed = false;
         let trimmed = text.trim_matches([' ', '\t', '\r']);
         if !trimmed.starts_with('{') || !trimmed.ends_with('}') {
             return false;
@@ -90,13 +98,11 @@ impl Members {
     }
 
     fn keep_last_of_each_name(&mut self, text: &str) {
-        if self.members.len() <= COMPARE_EACH && !self.renamed {
+        if self.members.len() <= COMPARE_EACH {
             for at in 1..self.members.len() {
                 let (earlier, later) = self.members.split_at_mut(at);
-                let name = later[0].name(text);
                 for member in earlier.iter_mut().filter(|member| !member.replaced) {
-                    // A renamed one never meets another here: nothing was renamed.
-                    member.replaced = member.name(text) == name;
+                    member.replaced = member.is_called_like(&later[0], text);
                 }
             }
             return;
@@ -186,7 +192,6 @@ impl<'de> Visitor<'de> for Collect<'de, '_> {
                 Cow::Borrowed(name) => (range_of(self.text, name).unwrap_or_default(), None),
                 Cow::Owned(name) => (0..0, Some(name.into_boxed_str())),
             };
-            self.into.renamed |= renamed;
             self.into.members.push(Member { name, unescaped, value, renamed, replaced: false });
         }
         Ok(())
