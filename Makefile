@@ -2,6 +2,9 @@
 
 PARTS := victoria-logs vmauth journal-remote
 CARGO := cargo
+# Of `soak`: debug or release.
+PROFILE := release
+RELEASE := $(if $(filter debug,$(PROFILE)),,--release)
 
 .PHONY: help run test test-kube soak soak-kube soak-pods bench check fmt clippy doc deny fuzz parts
 
@@ -19,8 +22,8 @@ test-kube: ## tests on a real Kubernetes node on this machine: root on Debian; M
 	@tests/kube/run.sh
 
 soak: parts ## long fault runs: SEED=… MINUTES=… (default: a random seed, 10 minutes)
-	$(CARGO) build --release --workspace --bins
-	$(CARGO) run --release -p sluice-tests --bin sluice-soak -- --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+	$(CARGO) build $(RELEASE) --workspace --bins
+	$(CARGO) run $(RELEASE) -p sluice-tests --bin sluice-soak -- --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 soak-kube: ## the same again and again: RUNS=… (default 10) MINUTES=… SEED=… (of the first run; then counted up)
 	@tests/kube/run.sh --soak

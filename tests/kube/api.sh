@@ -36,6 +36,7 @@ make_keys() (
       -days 3650 -out ca.crt
     certify apiserver /CN=kube-apiserver \
       'subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default.svc'
+    certify kubelet-client /CN=kube-apiserver extendedKeyUsage=clientAuth
     openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out accounts.key
     openssl pkey -in accounts.key -pubout -out accounts.pub
   } 2>openssl.log || { cat openssl.log >&2; die "no keys"; }
@@ -84,6 +85,8 @@ start_apiserver() {
     --token-auth-file "$PKI/tokens.csv" --authorization-mode Node,RBAC --allow-privileged
     --service-account-issuer https://kubernetes.default.svc
     --service-account-key-file "$PKI/accounts.pub" --service-account-signing-key-file "$PKI/accounts.key"
+    --kubelet-client-certificate "$PKI/kubelet-client.crt" --kubelet-client-key "$PKI/kubelet-client.key"
+    --kubelet-preferred-address-types InternalIP
     --disable-admission-plugins ServiceAccount --profiling=false
   )
   start apiserver "$BIN/kube-apiserver" "${arguments[@]}"

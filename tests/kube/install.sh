@@ -4,7 +4,7 @@
 #   tests/kube/install.sh [PART…]     builds or unpacks what is missing, prints each part's path; default: all
 #   tests/kube/install.sh --list      the parts, their versions, and whether they are there
 #
-# etcd, kube-apiserver and kubelet are built from the Go module proxy: about ten minutes of CPU together, cold, and
+# etcd, kube-apiserver, kubelet and kubectl are built from the Go module proxy: about ten minutes of CPU together, cold, and
 # then a second. The others are Debian's packages, unpacked. A part is there when it says so itself, by its version.
 # One lock makes two runs at once safe: the second waits and finds the parts there.
 #
@@ -13,12 +13,12 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 readonly KUBERNETES=1.33.13
 readonly ETCD=3.5.35
-readonly PARTS=(etcd kube-apiserver kubelet containerd runc cni busybox)
+readonly PARTS=(etcd kube-apiserver kubelet kubectl containerd runc cni busybox)
 
 version_of() {
   case $1 in
     etcd) echo "$ETCD" ;;
-    kube-apiserver | kubelet) echo "$KUBERNETES" ;;
+    kube-apiserver | kubelet | kubectl) echo "$KUBERNETES" ;;
     containerd | runc | cni | busybox) echo debian ;;
     *) die "unknown part '$1'; known: ${PARTS[*]}" ;;
   esac
@@ -26,7 +26,7 @@ version_of() {
 
 path_of() {
   case $1 in
-    etcd | kube-apiserver | kubelet) echo "$BIN/$1" ;;
+    etcd | kube-apiserver | kubelet | kubectl) echo "$BIN/$1" ;;
     containerd) echo "$DEBIAN/usr/bin/containerd" ;;
     runc) echo "$DEBIAN/usr/sbin/runc" ;;
     cni) echo "$DEBIAN/usr/lib/cni/loopback" ;;
@@ -40,6 +40,7 @@ installed() {
   [[ -x $path ]] || return 1
   case $1 in
     etcd) [[ "$("$path" --version 2>/dev/null)" == *"etcd Version: $ETCD"* ]] ;;
+    kubectl) [[ "$("$path" version --client 2>/dev/null)" == *"v$KUBERNETES"* ]] ;;
     kube-apiserver | kubelet) [[ "$("$path" --version 2>/dev/null)" == "Kubernetes v$KUBERNETES" ]] ;;
     *) [[ -e $DEBIAN/$1.done ]] ;; # written when all of the package is unpacked
   esac
@@ -86,7 +87,7 @@ unpack() ( # PART PACKAGE
 
 make_part() { # workdir part
   case $2 in
-    etcd | kube-apiserver | kubelet)
+    etcd | kube-apiserver | kubelet | kubectl)
       need go "$2" "install Go 1.24 or newer from go.dev/dl, or your distribution's golang package"
       if [[ $2 == etcd ]]; then make_etcd "$1"; else make_kubernetes "$1" "$2"; fi
       ;;

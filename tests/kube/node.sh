@@ -22,8 +22,9 @@ readonly LOCK=/run/lock/sluice-kube-node
 readonly SOCKET=$KUBE_RUN/containerd/run/containerd.sock
 readonly KUBELET=$KUBE_RUN/kubelet
 readonly HEALTH=127.0.0.1:10248
-# The kubelet takes no loopback address for the node's. This one is from a range that nobody routes (RFC 2544).
-readonly ADDRESS=198.18.0.1 LINK=sluice-kube0
+# The kubelet takes none of 127.0.0.0/8 for the node's address. This one is from a range that nobody routes (RFC
+# 2544), on the loopback interface.
+readonly ADDRESS=198.18.0.1
 export PATH=$DEBIAN/usr/bin:$DEBIAN/usr/sbin:$PATH
 
 ctr() { command ctr --address "$SOCKET" --namespace k8s.io "$@"; }
@@ -83,7 +84,7 @@ configure_kubelet() {
   cat >"$KUBELET/config.yaml" <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-address: 127.0.0.1
+address: $ADDRESS
 port: 10250
 healthzBindAddress: ${HEALTH%:*}
 healthzPort: ${HEALTH#*:}
@@ -122,9 +123,7 @@ start_containerd() {
 }
 
 start_kubelet() {
-  ip link show "$LINK" >/dev/null 2>&1 || ip link add "$LINK" type bridge
-  ip address replace "$ADDRESS/32" dev "$LINK"
-  ip link set "$LINK" up
+  ip address replace "$ADDRESS/32" dev lo
   configure_kubelet
   start kubelet "$BIN/kubelet" --config "$KUBELET/config.yaml" --kubeconfig "$KUBE_RUN/node.kubeconfig" \
     --root-dir "$KUBELET" --cert-dir "$KUBELET/pki" --hostname-override "$NODE" --node-ip "$ADDRESS" 9>&-
@@ -175,7 +174,7 @@ clean() {
     umount --lazy "$point" || true
   done
   rm -rf --one-file-system "$KUBE_RUN/containerd" "$KUBELET" "$KUBE_RUN/sandbox.tar" "${LOGS[@]}"
-  ip link delete "$LINK" 2>/dev/null || true
+  ip address delete "$ADDRESS/32" dev lo 2>/dev/null || true
   # Only empty ones can go.
   find /sys/fs/cgroup -depth -type d \( -path '*/kubepods/*' -o -name kubepods -o -path '*/k8s.io/*' -o -name k8s.io \) \
     -exec rmdir {} + 2>/dev/null || true

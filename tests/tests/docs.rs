@@ -1,25 +1,16 @@
 //! The commands of the agent's guide, run as they stand, by a shell, beside an agent that has done something.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Output};
 
 use sluice_harness::check::Tenants;
+use sluice_harness::guide;
 use sluice_harness::process::our_binary;
 use sluice_harness::write;
 use sluice_tests::{Plan, Stack};
 
 /// The address that the guide takes for the agent's.
 const DOCUMENTED: &str = "127.0.0.1:2020";
-
-/// The blocks of a document that are for a shell.
-fn blocks(document: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(document);
-    let text = fs::read_to_string(path).expect("a document");
-    let parts = text.split("\n```").collect::<Vec<_>>();
-    let of_shell = |part: &&str| part.strip_prefix("sh\n").map(|commands| format!("{commands}\n"));
-    parts.iter().filter_map(of_shell).collect()
-}
 
 /// Runs commands where `agent.yaml` is, with the programs in the path; the first that fails ends it.
 fn run(stack: &Stack, commands: &str) -> Output {
@@ -46,11 +37,11 @@ async fn commands_of_the_agents_guide_work() {
     let admin = stack.agent_admin().strip_prefix("http://").expect("an address").to_owned();
     let state = stack.path("state").display().to_string();
 
-    let blocks = blocks("agent.md");
+    let blocks = guide::shell_blocks("agent.md").expect("a guide");
     assert!(blocks.len() >= 5, "the guide has commands: {blocks:?}");
     for block in blocks {
-        // Those are for a cluster: `tests/kube` runs them.
-        let here = block.lines().filter(|line| !line.starts_with("kubectl ")).collect::<Vec<_>>().join("\n");
+        // `tests/kube` runs those that are for a cluster.
+        let here = block.lines().filter(|line| !guide::is_for_cluster(line)).collect::<Vec<_>>().join("\n");
         let (starts, asks): (Vec<&str>, Vec<&str>) =
             here.lines().partition(|line| line.starts_with("sluice-agent run"));
         let asks = asks.join("\n").replace(DOCUMENTED, &admin).replace("/var/lib/sluice", &state);

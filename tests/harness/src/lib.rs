@@ -13,11 +13,13 @@
 //!
 //! - Lines: [`line`](mod@line), [`shape`], [`manifest`], [`write`](mod@write), [`check`], and [`sink`] for benchmarks.
 //! - Components: [`parts`] installs them, [`victorialogs`] and [`process`] run them, [`metrics`] watches them.
+//! - Documents: [`guide`] has the commands that they give.
 
 pub mod books;
 pub mod check;
 pub mod dirs;
 pub mod error;
+pub mod guide;
 pub mod latency;
 pub mod line;
 pub mod manifest;

@@ -1,8 +1,9 @@
 //! The node and its API server, by the scripts beside this crate. Ended and cleaned up when dropped.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::api::Api;
 use crate::server::Server;
@@ -51,6 +52,22 @@ impl Cluster {
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.server.path(name)
+    }
+
+    /// Runs a shell's command, such as a guide gives for `kubectl`, as an administrator, and gives all that it says.
+    ///
+    /// # Errors
+    /// It fails; or there is no `kubectl` to be had.
+    pub fn run(&self, command: &str) -> Result<String> {
+        let kubectl = PathBuf::from(self.server.script("install.sh", ["kubectl"])?.trim_end());
+        let ours = kubectl.parent().context("kubectl's directory")?.display();
+        let path = format!("{ours}:{}", std::env::var("PATH").unwrap_or_default());
+        let mut shell = Command::new("bash");
+        shell.args(["-euo", "pipefail", "-c", command]).stdin(Stdio::null());
+        let output = shell.env("PATH", path).env("KUBECONFIG", self.server.kubeconfig()).output()?;
+        let [said, faults] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        ensure!(output.status.success(), "{command}: {}\n{said}\n{faults}", output.status);
+        Ok(said + &faults)
     }
 
     /// Takes the API server away for so long.

@@ -30,6 +30,9 @@ impl Default for Writing {
     }
 }
 
+/// Pods of this `app` have an annotation that is wrong: the agent tells of it, and no more comes of that.
+pub const WRONG: &str = "pair";
+
 /// Whether a container of this name is a writer.
 #[must_use]
 pub fn is_writer(container: &str) -> bool {
@@ -64,10 +67,11 @@ impl Writers {
     pub fn pod(&mut self, name: &str, restart: bool, containers: &[Writing]) -> String {
         let containers: Vec<Value> =
             containers.iter().enumerate().map(|(at, writing)| self.container(at, writing)).collect();
+        let annotations = if label(name) == WRONG { json!({"sluice.dev/parser": "unheard-of"}) } else { json!({}) };
         json!({
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "labels": {"app": label(name)}},
+            "metadata": {"name": name, "labels": {"app": label(name)}, "annotations": annotations},
             "spec": {
                 "nodeName": NODE,
                 "hostNetwork": true,

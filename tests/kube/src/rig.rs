@@ -71,8 +71,16 @@ pub struct Plan {
 pub struct Run {
     /// How it came out.
     pub verdict: Verdict,
-    _rig: Rig,
+    rig: Rig,
     _witness: Witness,
+}
+
+impl Run {
+    /// Its node.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.rig.cluster
+    }
 }
 
 #[derive(Debug)]
@@ -142,7 +150,7 @@ pub async fn run(plan: &Plan) -> Result<Run> {
     if let Err(error) = drained {
         verdict.wrong.push(format!("{error:#}"));
     }
-    Ok(Run { verdict, _rig: rig, _witness: witness })
+    Ok(Run { verdict, rig, _witness: witness })
 }
 
 /// The writer beside this program: a binary of this crate.

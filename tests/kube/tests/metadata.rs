@@ -295,7 +295,7 @@ async fn a_kubelet_is_polled_and_the_api_server_left_alone() {
     let api = server.api();
     let early = create(api, "early", &json!({"labels": {"app": "early"}})).await;
     let polled = |ca_file| {
-        let url = "https://127.0.0.1:10250".parse().unwrap();
+        let url = "https://198.18.0.1:10250".parse().unwrap();
         let kubelet = Kubelet { url, ca_file, server_name: Some("node-a".to_owned()) };
         Settings { source: Source::Kubelet(kubelet), kubeconfig: Some(kubeconfig.clone()), ..labels_only() }
     };

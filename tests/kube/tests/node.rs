@@ -7,7 +7,10 @@
 
 use std::time::Duration;
 
-use sluice_kube_tests::rig::{self, Fault, Kind, Plan};
+use sluice_harness::guide;
+use sluice_kube_tests::cluster::Cluster;
+use sluice_kube_tests::pods;
+use sluice_kube_tests::rig::{self, Fault, Kind, Plan, Run};
 use tokio::sync::Mutex;
 
 /// There is one node.
@@ -18,8 +21,7 @@ fn from_env<T: std::str::FromStr>(name: &str) -> Option<T> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
 }
 
-async fn every_line_once(agent: Kind) {
-    let _alone = NODE.lock().await;
+async fn every_line_once(agent: Kind) -> Run {
     let plan = Plan {
         agent,
         duration: Duration::from_secs_f64(60.0 * from_env("MINUTES").unwrap_or(2.0)),
@@ -34,14 +36,32 @@ async fn every_line_once(agent: Kind) {
     println!("{agent:?}, SEED={}:\n{}", plan.seed, run.verdict);
     let failures = run.verdict.failures();
     assert!(failures.is_empty(), "SEED={}: {}", plan.seed, failures.join(", "));
+    run
+}
+
+/// What the guide has for a cluster, run beside an agent that it has told of.
+fn check_guide(cluster: &Cluster) {
+    let blocks = guide::shell_blocks("agent.md").expect("a guide").concat();
+    let commands: Vec<&str> = blocks.lines().filter(|line| guide::is_for_cluster(line)).collect();
+    let expected =
+        [("get events", format!("pod/{}-0", pods::WRONG)), ("exec", "OK: every line was acknowledged".to_owned())];
+    assert_eq!(commands.len(), expected.len(), "{commands:?}");
+    for (command, (verb, said)) in commands.into_iter().zip(expected) {
+        let all = cluster.run(command).expect("a command that works");
+        println!("{command}\n{all}");
+        assert!(command.contains(verb) && all.contains(&said), "{command}\n{all}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_on_the_machine_brings_every_line_once() {
+    let _alone = NODE.lock().await;
     every_line_once(Kind::Process).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_in_a_pod_brings_every_line_once() {
-    every_line_once(Kind::Pod).await;
+    let _alone = NODE.lock().await;
+    let run = every_line_once(Kind::Pod).await;
+    check_guide(run.cluster());
 }

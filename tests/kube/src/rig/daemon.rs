@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, IMAGE, NODE};
 
 /// Where the agent's pod is.
-pub(super) const NAMESPACE: &str = "kube-system";
+pub(super) const NAMESPACE: &str = "logging";
 /// Its name: the DaemonSet's with letters behind it.
 pub(super) const POD: &str = "sluice-agent-x7k2p";
 /// Where a pod finds its account's token.
@@ -17,6 +17,7 @@ const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Makes the account, its rights, the DaemonSet and its pod on the node.
 pub(super) async fn create(cluster: &Cluster, configuration: &Path, state: &Path) -> Result<()> {
     let api = cluster.api();
+    api.create_namespace(NAMESPACE).await?;
     let manifest = include_str!("../../agent-daemonset.yaml")
         .replace("$IMAGE", IMAGE)
         .replace("$PORT", &cluster.port().to_string())
