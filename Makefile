@@ -3,7 +3,7 @@
 PARTS := victoria-logs vmauth journal-remote
 CARGO := cargo
 # Of `soak`: debug or release.
-PROFILE := release
+PROFILE ?= release
 RELEASE := $(if $(filter debug,$(PROFILE)),,--release)
 
 .PHONY: help run test test-kube soak soak-kube soak-pods bench check fmt clippy doc deny fuzz parts

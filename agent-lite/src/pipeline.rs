@@ -402,7 +402,8 @@ impl Agent {
         self.note_gone();
         self.lanes.close();
         self.read_what_is_gone(deadline.into());
-        while !self.lanes.is_empty() && !self.lanes.are_held_until(deadline.into()) {
+        // Of what the spool did not take a lane may yet have room for some.
+        while !self.lanes.is_empty() && (self.spooling.refuses() || !self.lanes.are_held_until(deadline.into())) {
             let now = Instant::now();
             self.lanes.resume(now);
             self.send(now);

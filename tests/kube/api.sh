@@ -26,7 +26,7 @@ certify() {
 }
 
 make_keys() (
-  [[ ! -e $PKI/made ]] || exit 0
+  [[ ! -e $PKI/made || ! -e $PKI/kubelet-client.crt ]] || exit 0
   need openssl "the API server's keys" "install openssl"
   umask 077
   mkdir -p "$PKI"

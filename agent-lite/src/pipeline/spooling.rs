@@ -51,6 +51,11 @@ impl Spooling {
         }
     }
 
+    /// Whether the disk did not take what it was to keep, a moment ago.
+    pub(super) fn refuses(&self) -> bool {
+        self.refuses
+    }
+
     fn has_room(&self) -> bool {
         !self.refuses && self.spool.as_ref().is_some_and(Spool::has_room)
     }

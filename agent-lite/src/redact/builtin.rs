@@ -96,11 +96,13 @@ pub(super) fn is_within_word(bytes: &[u8], at: usize) -> bool {
     at.checked_sub(1).is_some_and(|before| bytes[before].is_ascii_alphanumeric()) && !ends_escape(&bytes[..at])
 }
 
-/// Whether an escape ends a text: that of a character (`\n`, `\x0a`, `\u000a`), or a terminal's, as of a colour.
-fn ends_escape(text: &[u8]) -> bool {
+/// Whether an escape ends a text: that of a character (`\n`, `\x0a`, `\u000a`, `\012`, rsyslog's `#012`), or a
+/// terminal's, as of a colour.
+pub(super) fn ends_escape(text: &[u8]) -> bool {
     let is_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
     match text {
         [.., b'\\', b'n' | b'r' | b't'] => true,
+        [.., b'\\' | b'#', b'0'..=b'3', b'0'..=b'7', b'0'..=b'7'] => true,
         [.., b'\\', b'x', a, b] if is_hex(&[*a, *b]) => true,
         [.., b'\\', b'u', a, b, c, d] if is_hex(&[*a, *b, *c, *d]) => true,
         _ => ends_escape_of_terminal(text),
@@ -109,11 +111,14 @@ fn ends_escape(text: &[u8]) -> bool {
 
 /// Whether a control sequence of ECMA-48 ends a text, itself or as a string shows it.
 fn ends_escape_of_terminal(text: &[u8]) -> bool {
-    /// A colour of three numbers, `38;2;255;255;255`, has sixteen.
-    const PARAMETERS: usize = 24;
-    const BEGINNINGS: [&[u8]; 7] = [b"\x1b[", br"\u001b[", br"\u001B[", br"\x1b[", br"\x1B[", br"\033[", br"\u{1b}["];
+    /// Two colours of three numbers, `38;2;255;255;255;48;2;255;255;255`, have 33.
+    const PARAMETERS: usize = 40;
+    #[rustfmt::skip]
+    const BEGINNINGS: [&[u8]; 10] = [
+        b"\x1b[", br"\u001b[", br"\u001B[", br"\x1b[", br"\x1B[", br"\033[", br"\u{1b}[", br"\e[", b"^[[", b"#033[",
+    ];
     let [before @ .., b'A'..=b'Z' | b'a'..=b'z'] = text else { return false };
-    let is_parameter = |byte: &&u8| byte.is_ascii_digit() || matches!(byte, b';' | b':');
+    let is_parameter = |byte: &&u8| matches!(byte, b'0'..=b'?');
     let parameters = before.iter().rev().take(PARAMETERS).take_while(is_parameter).count();
     let beginning = &before[..before.len() - parameters];
     BEGINNINGS.iter().any(|one| beginning.ends_with(one))
@@ -123,15 +128,24 @@ fn bearer_tokens(bytes: &[u8], each: &mut dyn FnMut(Range<usize>)) {
     const WORD: &[u8] = b"bearer";
     let is_token =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
+    let mut looked_at = 0;
     for at in memchr2_iter(b'b', b'B', bytes) {
+        // A part of a token looks no more like one than the whole.
+        if at < looked_at {
+            continue;
+        }
         let after = at + WORD.len();
         let is_word = bytes.get(at..after).is_some_and(|word| word.eq_ignore_ascii_case(WORD));
         if !is_word || is_within_word(bytes, at) {
             continue;
         }
         let start = run(bytes, after, |byte| matches!(byte, b' ' | b'\t' | b':' | b'='));
+        if start == after {
+            continue;
+        }
         let end = run(bytes, start, is_token);
-        if start > after && is_like_a_token(&bytes[start..end]) {
+        looked_at = end;
+        if is_like_a_token(&bytes[start..end]) {
             each(start..end);
         }
     }
@@ -162,8 +176,10 @@ fn aws_keys(bytes: &[u8], key: Option<&str>, each: &mut dyn FnMut(Range<usize>))
             }
         }
     }
-    if key.is_some_and(names_a_secret) && is_aws_secret(bytes) {
-        each(0..bytes.len());
+    if key.is_some_and(names_a_secret)
+        && let Some(secret) = aws_secret_after(bytes, 0)
+    {
+        each(secret);
         return;
     }
     for word in [b"ecret", b"ECRET"] {

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::builtin::is_within_word;
+use super::builtin::{ends_escape, is_within_word};
 
 /// The shortest card.
 const CARD: usize = 13;
@@ -77,13 +77,14 @@ pub(super) fn cards(bytes: &[u8], each: &mut dyn FnMut(Range<usize>)) {
                 at += 1;
                 continue;
             }
-            let group = digits_at(bytes, at);
-            match card_at(bytes, at, group) {
-                Some(end) => {
-                    each(at..end);
-                    at = end;
+            let begins = [Some(at), past_escape(bytes, at)].into_iter().flatten();
+            let mut cards = begins.filter_map(|start| Some(start..card_at(bytes, start, digits_at(bytes, start))?));
+            match cards.next() {
+                Some(card) => {
+                    at = card.end;
+                    each(card);
                 }
-                None => at = group,
+                None => at = digits_at(bytes, at),
             }
         }
     }
@@ -92,6 +93,20 @@ pub(super) fn cards(bytes: &[u8], each: &mut dyn FnMut(Range<usize>)) {
 /// Where the digits end that stand at `at`.
 fn digits_at(bytes: &[u8], at: usize) -> usize {
     at + bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+/// Where the escape ends that the digit at `at` may be one of, as of `\x20`.
+fn past_escape(bytes: &[u8], at: usize) -> Option<usize> {
+    (1..=5).find_map(|back| {
+        let start = at.checked_sub(back)?;
+        let length = match bytes[start..=at] {
+            [b'\\', b'u', ..] => 6,
+            [b'\\', b'x', ..] | [b'\\' | b'#', b'0'..=b'3', ..] => 4,
+            _ => return None,
+        };
+        let end = start + length;
+        (end > at && ends_escape(bytes.get(..end)?)).then_some(end)
+    })
 }
 
 /// Where the card ends whose first group of digits is `at..group`.

@@ -113,6 +113,12 @@ fn aws_keys_go_by_their_form_or_by_their_name() {
 
 const JWT: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U";
 
+#[rustfmt::skip]
+const ESCAPES: [&str; 20] = [
+    r"\n", r"\r", r"\t", r"\x0a", r"\x20", r"\xA0", r"\u000a", r"\u0022", r"\012", "#012", "#033[0m", r"\033[0m", r"\e[1m", "^[[1m",
+    "\x1b[0m", "\x1b[?25h", r"\u001b[0m", r"\x1b[38;5;255m", r"\u{1b}[1K", r"\x1b[38;2;255;255;255;48;2;255;255;255m",
+];
+
 #[test]
 fn what_follows_an_escape_goes_in_text_as_in_json() {
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
@@ -124,9 +130,7 @@ fn what_follows_an_escape_goes_in_text_as_in_json() {
         ("card-number", "", "4111111111111111"),
         ("iban", "", "DE89370400440532013000"),
     ] {
-        for escape in
-            [r"\n", r"\r", r"\t", r"\x0a", r"\u000a", r"\u001b[0m", r"\x1b[38;5;255m", r"\u{1b}[1K", "\x1b[0m"]
-        {
+        for escape in ESCAPES {
             let text = format!("level=error msg=\"body:{escape}{before}~ x\"");
             // A string that holds an escaped one.
             let json = serde_json::to_string(&serde_json::json!({"log": text})).unwrap();
@@ -136,19 +140,30 @@ fn what_follows_an_escape_goes_in_text_as_in_json() {
         }
         // Of another word than an escape it is no boundary.
         if before.is_empty() {
-            for word in ["n", r"\q", "[0m", r"\x1g", r"\u00g1b", r"\x1b[0-m"] {
+            for word in ["n", r"\q", "[0m", r"\x1g", r"\u00g1b", r"\x1b[0-m", "#912", r"\81g"] {
                 check_untouched(rule, &[&format!("body:{word}{secret}")]);
             }
         }
     }
     // Either may be meant.
     for secret in [SECRET, OTHER] {
-        for escape in [r"\n", r"\u001b", "\x1b[0m", r"\x1b[38;2;255;255;255m"] {
+        // It is looked for near the word.
+        for escape in ESCAPES.into_iter().filter(|escape| escape.len() < 32) {
             check("aws-key", &[(&format!("secret={escape}{secret}"), &format!("secret={escape}_"))]);
         }
     }
     check("aws-key", &[(&format!("secret=\\{OTHER}"), "secret=\\_")]);
     check_untouched("aws-key", &[&format!("secret=\\n{SECRET}x"), &format!("secret=\\q{SECRET}")]);
+}
+
+#[test]
+fn a_value_that_is_named_a_secret_goes_with_what_stands_around_it() {
+    const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+    for value in ["~", r"~\n", r"\u001b[0m~", r"\n~\n"] {
+        let text = format!(r#"{{"secret":"{value}"}}"#);
+        let changed = apply(&mut redactor("[aws-key]"), &text.replace('~', SECRET)).unwrap();
+        assert_eq!(changed, text.replace('~', "[redacted:aws-key]"));
+    }
 }
 
 #[test]
@@ -420,6 +435,10 @@ fn texts_made_to_be_slow_are_not() {
         "-----BEGIN ",
         "-----BEGIN PRIVATE KEY",
         "bearer ",
+        "bearer.",
+        "bearer=",
+        r"\x2041",
+        "\x1b[0m",
         "Bearer a1",
         "4",
         "4111 ",

@@ -13,6 +13,9 @@ pub const IMAGE: &str = "localhost/sluice-test:1";
 /// The node's name.
 pub const NODE: &str = "node-a";
 
+/// Seconds that a command may take.
+const LONGEST_COMMAND: &str = "180";
+
 /// A running API server and node.
 #[derive(Debug)]
 pub struct Cluster {
@@ -62,9 +65,10 @@ impl Cluster {
         let kubectl = PathBuf::from(self.server.script("install.sh", ["kubectl"])?.trim_end());
         let ours = kubectl.parent().context("kubectl's directory")?.display();
         let path = format!("{ours}:{}", std::env::var("PATH").unwrap_or_default());
-        let mut shell = Command::new("bash");
-        shell.args(["-euo", "pipefail", "-c", command]).stdin(Stdio::null());
-        let output = shell.env("PATH", path).env("KUBECONFIG", self.server.kubeconfig()).output()?;
+        let mut shell = Command::new("timeout");
+        shell.args([LONGEST_COMMAND, "bash", "-euo", "pipefail", "-c", command]).stdin(Stdio::null());
+        shell.env("PATH", path).env("KUBECONFIG", self.server.kubeconfig());
+        let output = shell.env("KUBECACHEDIR", self.path("kubectl")).output()?;
         let [said, faults] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         ensure!(output.status.success(), "{command}: {}\n{said}\n{faults}", output.status);
         Ok(said + &faults)

@@ -145,7 +145,7 @@ pub async fn run(plan: &Plan) -> Result<Run> {
         verdict.wrong.push(format!("the agent's books are off by {imbalance:?} bytes"));
     }
     if plan.agent == Kind::Pod {
-        verdict.judge_labels(&disk, &delivered);
+        verdict.judge_labels(&disk, &delivered, &faults);
     }
     if let Err(error) = drained {
         verdict.wrong.push(format!("{error:#}"));

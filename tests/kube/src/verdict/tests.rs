@@ -123,15 +123,22 @@ fn of_a_container_whose_life_lies_within_the_agents_absence_the_absence_is_told(
 fn labels_of_another_pod_or_none_for_long_are_wrong() {
     let mut disk = disk(Seen { gone_at: Some(1), ..seen() });
     let mut delivered = delivered(&disk);
-    let judged = |disk: &Disk, delivered: &Delivered| {
+    let judged_with = |disk: &Disk, delivered: &Delivered, faults: &Faults| {
         let mut verdict = judge(disk, delivered, &[]);
-        verdict.judge_labels(disk, delivered);
+        verdict.judge_labels(disk, delivered, faults);
         verdict.failures()
     };
+    let judged = |disk: &Disk, delivered: &Delivered| judged_with(disk, delivered, &Faults::default());
     delivered.labels = vec![Labelled { without: 10, ..Labelled::default() }, Labelled::default()];
     assert_eq!(judged(&disk, &delivered), [""; 0], "it lived for a moment");
     disk.lines.get_mut(&id(9)).expect("there").last_ns = 40 * SECOND;
     assert_eq!(judged(&disk, &delivered), ["1 wrong"]);
+    let away = |fault, to| Faults::of([(fault, 5 * SECOND, to * SECOND)]);
+    for fault in [Fault::AgentDown, Fault::ApiAway] {
+        assert_eq!(judged_with(&disk, &delivered, &away(fault, 20)), [""; 0], "nobody could know for long");
+        assert_eq!(judged_with(&disk, &delivered, &away(fault, 10)), ["1 wrong"]);
+    }
+    assert_eq!(judged_with(&disk, &delivered, &away(Fault::GatewayAway, 40)), ["1 wrong"]);
     delivered.labels[0].right = 1;
     assert_eq!(judged(&disk, &delivered), [""; 0]);
     delivered.labels[1].wrong = Some("pod".to_owned());
