@@ -168,7 +168,7 @@ impl Config {
                 ring_bytes: ring_bytes.unwrap_or(64 * MIB),
                 spool_bytes: spool_bytes.unwrap_or(256 * MIB),
                 dead_letter_bytes: dead_letter_bytes.unwrap_or(64 * MIB),
-                poll_interval: poll_interval.unwrap_or(Duration::from_millis(200)),
+                poll_interval: poll_interval.unwrap_or(Duration::from_millis(150)),
                 scan_interval: scan_interval.unwrap_or(Duration::from_secs(10)),
                 forget_after: forget_after.unwrap_or(Duration::from_secs(15 * 60)),
                 drain: drain.unwrap_or(Duration::from_secs(5)),
