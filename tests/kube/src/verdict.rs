@@ -23,8 +23,8 @@ const SOON_NS: i64 = 1_000_000_000;
 const HELD_NS: i64 = 60_000_000_000;
 /// How long after it has met a container an agent has that in its checkpoint: it writes one every second.
 const KEPT_NS: i64 = 2_000_000_000;
-/// A container that writes for so long while there are an agent and an API server is known by its labels.
-const LABELLED_NS: i64 = 30_000_000_000;
+/// A container that writes for so many seconds while there are an agent and an API server is known by its labels.
+const LABELLED: f64 = 30.0;
 /// How much the times of two streams' lines may be out of order in their file: the runtime times a line in one
 /// thread for each stream, and then waits for its turn to write.
 const ORDER_NS: i64 = 1_000_000_000;
@@ -254,9 +254,9 @@ impl Verdict {
     /// Every record has its pod's labels or none, and none is for a while only: while a pod is new, while the API
     /// server or the agent is away. (What an agent knew of a pod that is gone, the next one cannot ask for.)
     pub fn judge_labels(&mut self, disk: &Disk, delivered: &Delivered, faults: &Faults) {
-        let away_ns = |from, to| {
-            let seconds = [Fault::AgentDown, Fault::ApiAway].map(|fault| faults.share(fault, from, to).1);
-            (seconds.iter().sum::<f64>() * 1e9) as i64
+        let known_for = |(from, to): &(i64, i64)| {
+            let away = [Fault::AgentDown, Fault::ApiAway].map(|fault| faults.share(fault, *from, *to).1);
+            (to - from) as f64 / 1e9 - away.iter().sum::<f64>()
         };
         let mut lives: BTreeMap<&Log, (i64, i64)> = BTreeMap::new();
         for line in disk.lines.values() {
@@ -269,7 +269,7 @@ impl Verdict {
             if let Some(wrong) = &labels.wrong {
                 self.wrong.push(format!("{log:?} has the label of another: {wrong:?}"));
             }
-            let is_old = lives.get(log).is_some_and(|(from, to)| to - from - away_ns(*from, *to) >= LABELLED_NS);
+            let is_old = lives.get(log).is_some_and(|life| known_for(life) >= LABELLED);
             if is_old && labels.right == 0 {
                 self.wrong.push(format!("{log:?} lived long and has no labels"));
             }
