@@ -4,8 +4,8 @@
 #   tests/kube/install.sh [PART…]     builds or unpacks what is missing, prints each part's path; default: all
 #   tests/kube/install.sh --list      the parts, their versions, and whether they are there
 #
-# etcd, kube-apiserver, kubelet and kubectl are built from the Go module proxy: about ten minutes of CPU together, cold, and
-# then a second. The others are Debian's packages, unpacked. A part is there when it says so itself, by its version.
+# etcd, kube-apiserver, kubelet and kubectl are built from the Go module proxy: about ten minutes of CPU together,
+# cold, and then a second. The others are Debian's packages, unpacked. A part is there when it says so itself, by its version.
 # One lock makes two runs at once safe: the second waits and finds the parts there.
 #
 # KUBE_ROOT   the cache; default: $XDG_CACHE_HOME/sluice-kube, or ~/.cache/sluice-kube

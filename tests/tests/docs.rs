@@ -1,7 +1,7 @@
 //! The commands of the agent's guide, run as they stand, by a shell, beside an agent that has done something.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use sluice_harness::check::Tenants;
 use sluice_harness::guide;
@@ -14,15 +14,9 @@ const DOCUMENTED: &str = "127.0.0.1:2020";
 
 /// Runs commands where `agent.yaml` is, with the programs in the path; the first that fails ends it.
 fn run(stack: &Stack, commands: &str) -> Output {
-    let programs = our_binary("sluice-agent").expect("an agent");
-    let programs = programs.parent().expect("its directory").display().to_string();
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut shell = Command::new("bash");
-    shell
-        .args(["-euo", "pipefail", "-c", commands])
-        .current_dir(stack.path(""))
-        .env("PATH", format!("{programs}:{path}"));
-    shell.output().expect("a shell")
+    let program = our_binary("sluice-agent").expect("an agent");
+    let mut shell = guide::shell(commands, program.parent().expect("its directory"));
+    shell.current_dir(stack.path("")).output().expect("a shell")
 }
 
 #[tokio::test]

@@ -77,14 +77,16 @@ pub(super) fn cards(bytes: &[u8], each: &mut dyn FnMut(Range<usize>)) {
                 at += 1;
                 continue;
             }
-            let begins = [Some(at), past_escape(bytes, at)].into_iter().flatten();
-            let mut cards = begins.filter_map(|start| Some(start..card_at(bytes, start, digits_at(bytes, start))?));
-            match cards.next() {
+            let group = digits_at(bytes, at);
+            // The last digits of an escape, as of `\x20`, may have been taken for its first.
+            let past_escape = (at + 1..group).take(4).find(|start| ends_escape(&bytes[..*start]));
+            let mut begins = std::iter::once(at).chain(past_escape);
+            match begins.find_map(|start| Some(start..card_at(bytes, start, group)?)) {
                 Some(card) => {
                     at = card.end;
                     each(card);
                 }
-                None => at = digits_at(bytes, at),
+                None => at = group,
             }
         }
     }
@@ -93,20 +95,6 @@ pub(super) fn cards(bytes: &[u8], each: &mut dyn FnMut(Range<usize>)) {
 /// Where the digits end that stand at `at`.
 fn digits_at(bytes: &[u8], at: usize) -> usize {
     at + bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count()
-}
-
-/// Where the escape ends that the digit at `at` may be one of, as of `\x20`.
-fn past_escape(bytes: &[u8], at: usize) -> Option<usize> {
-    (1..=5).find_map(|back| {
-        let start = at.checked_sub(back)?;
-        let length = match bytes[start..=at] {
-            [b'\\', b'u', ..] => 6,
-            [b'\\', b'x', ..] | [b'\\' | b'#', b'0'..=b'3', ..] => 4,
-            _ => return None,
-        };
-        let end = start + length;
-        (end > at && ends_escape(bytes.get(..end)?)).then_some(end)
-    })
 }
 
 /// Where the card ends whose first group of digits is `at..group`.

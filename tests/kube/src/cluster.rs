@@ -1,9 +1,9 @@
 //! The node and its API server, by the scripts beside this crate. Ended and cleaned up when dropped.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use sluice_harness::guide;
 
 use crate::api::Api;
 use crate::server::Server;
@@ -12,9 +12,6 @@ use crate::server::Server;
 pub const IMAGE: &str = "localhost/sluice-test:1";
 /// The node's name.
 pub const NODE: &str = "node-a";
-
-/// Seconds that a command may take.
-const LONGEST_COMMAND: &str = "180";
 
 /// A running API server and node.
 #[derive(Debug)]
@@ -63,12 +60,9 @@ impl Cluster {
     /// It fails; or there is no `kubectl` to be had.
     pub fn run(&self, command: &str) -> Result<String> {
         let kubectl = PathBuf::from(self.server.script("install.sh", ["kubectl"])?.trim_end());
-        let ours = kubectl.parent().context("kubectl's directory")?.display();
-        let path = format!("{ours}:{}", std::env::var("PATH").unwrap_or_default());
-        let mut shell = Command::new("timeout");
-        shell.args([LONGEST_COMMAND, "bash", "-euo", "pipefail", "-c", command]).stdin(Stdio::null());
-        shell.env("PATH", path).env("KUBECONFIG", self.server.kubeconfig());
-        let output = shell.env("KUBECACHEDIR", self.path("kubectl")).output()?;
+        let mut shell = guide::shell(command, kubectl.parent().context("kubectl's directory")?);
+        shell.env("KUBECONFIG", self.server.kubeconfig()).env("KUBECACHEDIR", self.path("kubectl"));
+        let output = shell.output()?;
         let [said, faults] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         ensure!(output.status.success(), "{command}: {}\n{said}\n{faults}", output.status);
         Ok(said + &faults)
